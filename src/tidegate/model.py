@@ -79,12 +79,14 @@ class ObjectRef:
 
 
 class State(enum.IntEnum):
-    """Where a promise stands. It only moves down this list, or back to READY.
+    """Where a promise stands.
 
     READY   written down, nobody has been asked to carry it yet
     SENT    a carrier has it, or may have it (asked, but its answer was lost)
     STORED  proven to be in S3; the local file is not yet dealt with
-    DONE    nothing is left to do
+    DONE    stored, and the local file is dealt with
+    DROPPED never stored, because this version of the file was gone before it could be; promised anew if
+            it is found again
     FAILED  quarantined: kept on disk and listed, tried again only when asked or when the file changes
     """
 
@@ -92,7 +94,8 @@ class State(enum.IntEnum):
     SENT = 1
     STORED = 2
     DONE = 3
-    FAILED = 4
+    DROPPED = 4
+    FAILED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +133,20 @@ class Verdict(enum.Enum):
 class Outcome:
     """One piece of news from a carrier about the promise with this receipt.
 
-    `target` is what the carrier says it wrote to, or None if it did not say: news about another target
-    than the promised one is not about this promise.
+    `promise` is the id that the carrier names, or None if it names none: news with another id than that
+    of the promise with this receipt is not about it.
     """
 
     lane: str
     receipt: int
     verdict: Verdict
     note: str = ""
-    target: ObjectRef | None = None
+    promise: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something does not work, since then (wall-clock seconds), for this reason."""
+
+    since: float
+    reason: str

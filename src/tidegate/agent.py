@@ -1,0 +1,234 @@
+"""One running agent: loops around one open ledger. Builds nothing that outlives it but the ledger's rows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from tidegate import __version__
+from tidegate.disk.walk import is_current
+from tidegate.flows.collect import audit, collect
+from tidegate.flows.dispatch import dispatch
+from tidegate.flows.release import release_stored, return_leftovers
+from tidegate.flows.scan import Scan, Scanner
+from tidegate.loop import Loop
+from tidegate.model import State
+from tidegate.report import HeldFile, Snapshot, SourceReport
+from tidegate.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidegate.carry import Carrier
+    from tidegate.clock import Clock
+    from tidegate.config import Config, Source
+    from tidegate.errors import LedgerLost
+    from tidegate.health import Health
+    from tidegate.ledger import Ledger
+    from tidegate.model import Trouble
+
+AUDIT_SECONDS = 5.0
+PRUNE_SECONDS = 10.0
+PRUNE_LIMIT = 20_000
+IDLE_SECONDS = 1.0
+
+LAZINESS = 9
+"""A scan is followed by a pause of at least this many times what it cost: at most a tenth of a processor."""
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Runs until stopped, or until `lost` is set because the ledger was."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        carrier: Carrier,
+        *,
+        thing: str,
+        never: frozenset[str],
+        clock: Clock,
+        health: Health,
+        once: bool = False,
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._carrier = carrier
+        self._clock = clock
+        self._health = health
+        self._once = once
+        self._started_at = clock.wall()
+        self._watch = Watch()
+        self._leftovers: set[str] = set()
+        self._scans: dict[str, tuple[float, Scan]] = {}
+        self._audited = self._pruned = clock.steady()
+        self.lost: LedgerLost | None = None
+        self.woken = threading.Event()
+        self._dispatching = self._loop("dispatch", self._dispatch)
+        self._collecting = self._loop("collect", self._collect)
+        self._releasing = self._loop("release", self._release)
+        self._scanning = {source.name: self._scan_loop(source, thing, never) for source in config.sources}
+
+    # Life
+
+    def start(self) -> None:
+        """Take back what a dead process left half done, and begin."""
+        self._ledger.recover(now=self._clock.wall())
+        for loop in self._loops():
+            loop.start()
+
+    def stop(self, seconds: float) -> bool:
+        """End all loops. Tells whether they ended in time; the ledger is consistent either way."""
+        for loop in self._loops():
+            loop.stop()
+        self._watch.close()
+        end = self._clock.steady() + seconds
+        ended = [loop.join(end - self._clock.steady()) for loop in self._loops()]
+        return all(ended)
+
+    def scan_now(self) -> None:
+        """Bring the next scan of every source forward."""
+        for loop in self._scanning.values():
+            loop.nudge()
+
+    # What can be asked
+
+    def snapshot(self) -> Snapshot:
+        """Describe this moment."""
+        return Snapshot(
+            version=__version__,
+            pid=os.getpid(),
+            at=self._clock.wall(),
+            started_at=self._started_at,
+            ledger="",
+            sources={source.name: self._source_report(source.name) for source in self._config.sources},
+            troubles={
+                part: {"since": trouble.since, "reason": trouble.reason}
+                for part, trouble in self.troubles().items()
+            },
+            lanes=self._carrier.troubles(),
+        )
+
+    def is_settled(self) -> bool:
+        """Every source has been scanned and nothing is left to be done for what was promised."""
+        now = self._clock.wall()
+        return (
+            len(self._scans) == len(self._config.sources)
+            and not self._leftovers
+            and not any(
+                self._ledger.unfinished(source.name, retention_seconds=source.delete_after_seconds, now=now)
+                for source in self._config.sources
+            )
+        )
+
+    def failed(self) -> int:
+        """Count the files in quarantine."""
+        return sum(self._ledger.in_state(source.name, State.FAILED) for source in self._config.sources)
+
+    def held(self) -> int:
+        """Count the files that are held back, or stored but not yet let go."""
+        waiting = sum(
+            self._ledger.in_state(source.name, State.STORED)
+            for source in self._config.sources
+            if not source.delete_after_seconds
+        )
+        return waiting + sum(scan.holds.total() for _, scan in list(self._scans.values()))
+
+    def troubles(self) -> dict[str, Trouble]:
+        """What does not work now: a carrier that is away, a bucket that refuses everything."""
+        return self._health.troubles() | self._ledger.pauses()
+
+    # Steps
+
+    def _scan(self, source: Source, scanner: Scanner) -> float:
+        if self._once and source.name in self._scans:
+            return source.interval_seconds
+        moment = self._clock.now()
+        scan = scanner.scan(moment)
+        if scan.leftovers:
+            self._leftovers.update(scan.leftovers)
+            self._releasing.nudge()
+        if scan.promised:
+            self._dispatching.nudge()
+        self._scans[source.name] = moment.wall, scan
+        self._wake()
+        soon = source.interval_seconds
+        if scan.next_seconds is not None:
+            soon = min(soon, max(scan.next_seconds, 10 * LAZINESS * scan.cpu_seconds))
+        return max(soon, LAZINESS * scan.cpu_seconds, 0.02)
+
+    def _dispatch(self) -> float:
+        now = self._clock.wall()
+        sent = sum(
+            dispatch(source.name, self._carrier, self._ledger, now=now) for source in self._config.sources
+        )
+        return 0 if sent else IDLE_SECONDS
+
+    def _collect(self) -> float:
+        found = collect(self._carrier, self._ledger, now=self._clock.wall())
+        steady = self._clock.steady()
+        if steady - self._audited > AUDIT_SECONDS:
+            self._audited = steady
+            found += audit(self._carrier, self._ledger, now=self._clock.wall())
+        if found:
+            self._releasing.nudge()
+            self._dispatching.nudge()
+        return 0 if found else 0.2
+
+    def _release(self) -> float:
+        now = self._clock.wall()
+        dealt = sum(release_stored(source, self._ledger, now=now) for source in self._config.sources)
+        if self._leftovers:
+            leftovers, self._leftovers = self._leftovers, set()
+            if return_leftovers(leftovers):
+                self._scans.clear()
+                self.scan_now()
+        steady = self._clock.steady()
+        if steady - self._pruned > PRUNE_SECONDS:
+            self._pruned = steady
+            self._ledger.prune(keep=is_current, limit=PRUNE_LIMIT, now=now)
+        if dealt:
+            self._wake()
+        return 0 if dealt else IDLE_SECONDS
+
+    # Parts
+
+    def _scan_loop(self, source: Source, thing: str, never: frozenset[str]) -> Loop:
+        scanner = Scanner(
+            source,
+            self._ledger,
+            carrier=self._carrier.name,
+            thing=thing,
+            never=never,
+            on_folder=lambda folder: self._watch.add(folder, self._scanning[source.name].nudge),
+        )
+        return self._loop(f"scan {source.name}", lambda: self._scan(source, scanner))
+
+    def _loop(self, name: str, step: Callable[[], float]) -> Loop:
+        return Loop(name, step, trouble=self._health.tell, lost=self._lose)
+
+    def _loops(self) -> list[Loop]:
+        return [*self._scanning.values(), self._dispatching, self._collecting, self._releasing]
+
+    def _lose(self, error: LedgerLost) -> None:
+        self.lost = error
+        self._wake()
+
+    def _wake(self) -> None:
+        self.woken.set()
+
+    def _source_report(self, name: str) -> SourceReport:
+        if name not in self._scans:
+            return SourceReport()
+        at, scan = self._scans[name]
+        return SourceReport(
+            scanned_at=at,
+            found=scan.found,
+            holds={why.value: count for why, count in scan.holds.items()},
+            held=[HeldFile(path=held.path, why=held.why.value, seconds=held.seconds) for held in scan.held],
+            problems=dict(list(scan.problems.items())[:20]),
+        )

@@ -1,0 +1,209 @@
+"""Puts an agent together and keeps it going: the only place that reads the environment.
+
+What no loop can mend is mended here by starting them anew around another ledger: a damaged ledger is
+set aside, and while the disk of the ledger is full the agent goes on with one in memory. Delivery is
+what frees a disk, so it must not wait for room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate import report, workdir
+from tidegate.agent import Agent
+from tidegate.carry.streams import Streams
+from tidegate.clock import Clock
+from tidegate.disk.writers import ignore_lease_signals
+from tidegate.errors import LedgerLost
+from tidegate.health import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tidegate.config import Config
+
+GRACE_SECONDS = 3.0
+"""For the steps under way when a stop is asked; Greengrass kills after 5."""
+
+SNAPSHOT_SECONDS = 1.0
+MEMORY_SECONDS = 60.0
+ROOM_BYTES = 16 * 2**20
+"""Free space at which a ledger in memory goes back to the disk."""
+
+UNAVAILABLE_SECONDS = 15.0
+"""How long a single pass waits for a carrier that is away, before it gives up."""
+
+log = logging.getLogger(__name__)
+
+
+def thing_name(config: Config) -> str:
+    """Return the name of this device: configured, else Greengrass's, else the host's."""
+    return config.thing or os.environ.get("AWS_IOT_THING_NAME") or socket.gethostname()
+
+
+def own_folders(config: Config, folder: Path) -> frozenset[str]:
+    """Return the folders that are never scanned: the work directory and where stored files are moved."""
+    moved = [source.move_to for source in config.sources if source.move_to]
+    return frozenset([os.path.abspath(folder), *moved])  # noqa: PTH100 - names, not links
+
+
+def default_work_dir() -> Path:
+    """Return $TIDEGATE_WORK_DIR, in Greengrass the component's own folder, else one in the user's home."""
+    if folder := os.environ.get("TIDEGATE_WORK_DIR"):
+        return Path(folder)
+    if "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT" in os.environ:
+        return Path.cwd()
+    return Path.home() / ".local" / "state" / "tidegate"
+
+
+class App:
+    """An agent for one work directory. `run` returns its exit code."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        *,
+        raw: Mapping[str, object],
+        once: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """`raw` is what `config` was parsed from."""
+        self._raw = raw
+        self._config = _with_port(config)
+        self._folder = folder
+        self._once = once
+        self._timeout = timeout
+        self._clock = Clock()
+        self._health = Health(self._clock.wall)
+        self._stopping = threading.Event()
+        self._agent: Agent | None = None
+
+    def run(self) -> int:
+        """Run until told to stop (or, with `once`, until all is settled). Raises `Locked`."""
+        lock = workdir.Lock(self._folder)
+        with contextlib.suppress(OSError):  # a full disk must not stop delivery
+            workdir.keep_configuration(self._folder, self._raw)
+        ignore_lease_signals()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        signal.signal(signal.SIGHUP, lambda *_: self._agent.scan_now() if self._agent else None)
+        try:
+            in_memory = False
+            while True:
+                try:
+                    code = self._run_agent(in_memory=in_memory)
+                except LedgerLost as err:
+                    in_memory = self._mend(err)
+                    continue
+                if code is not None:
+                    return code
+                in_memory = False
+        finally:
+            lock.release()
+
+    def stop(self) -> None:
+        """Ask it to end. Nothing is lost by it."""
+        self._stopping.set()
+        if self._agent:
+            self._agent.woken.set()
+
+    def _mend(self, error: LedgerLost) -> bool:
+        """Make room for a new ledger. Tells whether it has to be in memory."""
+        if error.damaged:
+            workdir.set_aside(self._folder, str(error))
+            return False
+        log.error(
+            "the ledger cannot be written (%s): going on without it for %.0f seconds at a time;"
+            " what is under way may be sent twice, nothing is lost",
+            error,
+            MEMORY_SECONDS,
+        )
+        return True
+
+    def _run_agent(self, *, in_memory: bool) -> int | None:
+        """Run one agent. Returns the exit code, or None to go on with another. Raises `LedgerLost`."""
+        ledger = workdir.open_ledger(self._folder, jitter=random.random, in_memory=in_memory)
+        carrier = Streams(
+            self._config.stream_manager,
+            ledger,
+            links=self._folder / "links",
+            steady=self._clock.steady,
+            wall=self._clock.wall,
+        )
+        agent = self._agent = Agent(
+            self._config,
+            ledger,
+            carrier,
+            thing=thing_name(self._config),
+            never=own_folders(self._config, self._folder),
+            clock=self._clock,
+            health=self._health,
+            once=self._once,
+        )
+        try:
+            agent.start()
+            code = self._watch_over(agent, in_memory=in_memory)
+        finally:
+            if not agent.stop(GRACE_SECONDS):
+                log.warning("some steps did not end in time; the next start takes up what they left")
+            carrier.close()
+            self._write_snapshot(agent, in_memory=in_memory)
+            ledger.close()
+        if agent.lost and code is None:
+            raise agent.lost
+        return code
+
+    def _watch_over(self, agent: Agent, *, in_memory: bool) -> int | None:
+        began = self._clock.steady()
+        while True:
+            agent.woken.wait(0.1 if self._once else SNAPSHOT_SECONDS)
+            agent.woken.clear()
+            self._write_snapshot(agent, in_memory=in_memory)
+            if agent.lost:
+                return None
+            if self._stopping.is_set():
+                return 0
+            if self._once and (code := self._verdict(agent, began)) is not None:
+                return code
+            if in_memory and self._clock.steady() - began > MEMORY_SECONDS:
+                if shutil.disk_usage(self._folder).free > ROOM_BYTES:
+                    log.warning("there is room again: going back to the ledger on disk")
+                    return None
+                began = self._clock.steady()
+            if not self._once:
+                self._stopping.wait(SNAPSHOT_SECONDS / 4)
+
+    def _verdict(self, agent: Agent, began: float) -> int | None:
+        """The exit code of a single pass; None while it is not over."""
+        if agent.is_settled():
+            return 1 if agent.failed() else 4 if agent.held() else 0
+        if self._timeout is not None and self._clock.steady() - began > self._timeout:
+            log.error("not everything was settled within %.0f seconds", self._timeout)
+            return 5
+        now = self._clock.wall()
+        for trouble in agent.troubles().values():
+            if now - trouble.since > UNAVAILABLE_SECONDS:
+                log.error("given up: %s", trouble.reason)
+                return 5
+        return None
+
+    def _write_snapshot(self, agent: Agent, *, in_memory: bool) -> None:
+        snapshot = dataclasses.replace(agent.snapshot(), ledger="memory" if in_memory else "disk")
+        with contextlib.suppress(OSError):  # a full disk must not stop delivery
+            report.write(snapshot, self._folder)
+
+
+def _with_port(config: Config) -> Config:
+    port = config.stream_manager.port or int(os.environ.get("STREAM_MANAGER_SERVER_PORT", "8088"))
+    return dataclasses.replace(config, stream_manager=dataclasses.replace(config.stream_manager, port=port))

@@ -1,0 +1,209 @@
+"""Promises kept by Stream Manager: each becomes a task in one of the source's streams.
+
+A lane is such a stream. The number of a task in its stream is the receipt. What became of the task
+comes through one status stream for all, or is found by `audit` when a message was lost.
+
+Streams are never deleted at start: they hold work. A stream is given up only when it is missing, or when
+its first task fails for ever in silence and holds up all others; then a new one with the next
+generation number takes its place, so that a (stream, number) pair never means two tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tidegate.carry import News
+from tidegate.carry.streams import statuses
+from tidegate.carry.streams.client import Client, Missing, serialized
+from tidegate.carry.streams.stall import Stalls
+from tidegate.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tidegate.carry.streams.client import Description
+    from tidegate.config import StreamManager
+    from tidegate.ledger import Ledger
+    from tidegate.model import Outcome, Transfer
+
+COMPONENT = "io.tidegate.S3Agent"
+READ_LIMIT = 1000
+POLL_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._,@=+-]+")
+
+
+class Streams:
+    """Hands uploads to Stream Manager, which keeps them across restarts."""
+
+    name = "streams"
+
+    def __init__(
+        self,
+        settings: StreamManager,
+        ledger: Ledger,
+        *,
+        links: Path,
+        steady: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        """`links` is a folder of ours for links to files whose names cannot stand in a URL."""
+        self._settings = settings
+        self._ledger = ledger
+        self._links = links
+        self._wall = wall
+        self._writer = Client(settings, steady)
+        self._reader = Client(settings, steady)
+        self._stalls = Stalls(steady)
+        self._ready: dict[str, list[str]] = {}
+        self._connections = 0
+        self._status = f"{COMPONENT}.status"
+
+    def close(self) -> None:
+        """Hang up. What was handed over stays handed over."""
+        self._writer.close()
+        self._reader.close()
+
+    def lanes(self, source: str) -> Sequence[str]:
+        """See Carrier. Streams that are missing are created; that takes back what waited in them."""
+        if self._connections != self._writer.connections:
+            self._ready.clear()  # a new connection may lead to a Stream Manager that has lost everything
+        if source not in self._ready:
+            self._ready[source] = self._prepare(source)
+            self._connections = self._writer.connections
+        return self._ready[source]
+
+    def start(self, transfer: Transfer, lane: str) -> int:
+        """See Carrier."""
+        metadata = {**transfer.metadata, statuses.ID_METADATA: transfer.id.hex()}
+        payload = serialized(self._url(transfer), transfer.target.bucket, transfer.target.key, metadata)
+        try:
+            return self._writer.append(lane, payload)
+        except Missing:
+            self._ready.pop(transfer.source, None)
+            raise
+
+    def news(self, position: int) -> News:
+        """See Carrier."""
+        try:
+            messages = self._reader.read(self._status, position, limit=READ_LIMIT, wait_seconds=POLL_SECONDS)
+        except Missing:
+            self._ready.clear()
+            raise
+        outcomes, garbled = [], 0
+        for number, payload in messages:
+            try:
+                found = statuses.outcome(payload)
+            except ValueError as err:
+                garbled += 1
+                log.warning("status message %d passed over: %s", number, err)
+            else:
+                if found is not None:
+                    outcomes.append(found)
+        return News(outcomes, messages[-1][0] + 1 if messages else None, garbled)
+
+    def audit(self) -> Iterator[Sequence[Outcome]]:
+        """See Carrier. Compares what the ledger believes to be queued with what Stream Manager has."""
+        status = self._describe(self._status)
+        if status is None:
+            return
+        position = self._ledger.position(self.name)
+        if position > status.newest + 1:
+            log.warning("the status stream was started anew: reading it from its beginning")
+            self._ledger.rewind(self.name)
+        for source, lane in self._ledger.busy_lanes():
+            description = self._describe(lane)
+            if description is None:
+                self._ledger.abandon_lane(lane, "its stream was lost", now=self._wall())
+                continue
+            waiting = self._ledger.waiting_in(lane)
+            report = self._stalls.examine(lane, description, waiting, read_up=position > status.newest)
+            yield report.outcomes
+            if report.give_up:
+                log.warning("%s: stream %s is stuck and is replaced: %s", source, lane, description.error)
+                self._replace(source, lane)
+
+    def troubles(self) -> dict[str, str]:
+        """What Stream Manager says about each stream that does not get on."""
+        return self._stalls.troubles()
+
+    def finished(self, transfer: Transfer) -> None:
+        """See Carrier."""
+        if not _PLAIN_PATH.fullmatch(transfer.body.path):
+            self._link(transfer).unlink(missing_ok=True)
+
+    def _prepare(self, source: str) -> list[str]:
+        existing = set(self._writer.streams())
+        if self._status not in existing:
+            self._ledger.rewind(self.name)
+            self._create(lambda: self._writer.create_status_stream(self._status))
+        generations = self._ledger.lanes(source)
+        return [
+            self._prepare_lane(source, slot, generations.get(slot), existing)
+            for slot in range(1, self._settings.streams + 1)
+        ]
+
+    def _prepare_lane(self, source: str, slot: int, generation: int | None, existing: set[str]) -> str:
+        stem = f"{COMPONENT}.{source}.{slot}."
+        if generation is None:  # a new ledger: go on with what an earlier one left, if anything
+            found = [
+                int(name[len(stem) :]) for name in existing if re.fullmatch(re.escape(stem) + r"\d+", name)
+            ]
+            generation = max(found, default=0)
+            self._ledger.use_lane(source, slot, generation)
+        lane = f"{stem}{generation}"
+        return lane if lane in existing else self._next_generation(source, slot, lane)
+
+    def _next_generation(self, source: str, slot: int, lane: str) -> str:
+        stem, _, generation = lane.rpartition(".")
+        taken_back = self._ledger.abandon_lane(lane, "its stream was lost", now=self._wall())
+        if taken_back:
+            log.warning("%s: stream %s is gone; %d files are sent again", source, lane, taken_back)
+        self._ledger.use_lane(source, slot, int(generation) + 1)
+        following = f"{stem}.{int(generation) + 1}"
+        self._create(lambda: self._writer.create_task_stream(following, self._status))
+        return following
+
+    def _replace(self, source: str, lane: str) -> None:
+        """Send all that waits in the lane again, by another one, and delete the stream."""
+        self._ready.pop(source, None)  # lanes() finds the stream missing, and makes the next generation
+        self._ledger.abandon_lane(lane, "its stream was stuck", now=self._wall())
+        self._writer.delete(lane)
+
+    def _create(self, create: Callable[[], None]) -> None:
+        try:
+            create()
+        except Unavailable as err:
+            if "already exists" not in str(err):
+                raise
+
+    def _describe(self, stream: str) -> Description | None:
+        try:
+            return self._writer.describe(stream)
+        except Missing:
+            self._ready.clear()
+            return None
+
+    def _url(self, transfer: Transfer) -> str:
+        """How to name the file to Stream Manager.
+
+        Whether it decodes percent signs is not documented, and bytes that are not UTF-8 cannot be written
+        at all, so a file whose path is not plain is named by a link that we keep for it.
+        """
+        path = transfer.body.path
+        if _PLAIN_PATH.fullmatch(path):
+            return f"file:{path}"
+        link = self._link(transfer)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(path)
+        return f"file:{link}"
+
+    def _link(self, transfer: Transfer) -> Path:
+        return self._links / transfer.id.hex()

@@ -1,0 +1,248 @@
+"""The command line: reads what is asked, lets others do it, and turns what they say into text and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate import __version__, app, render, workdir
+from tidegate.clock import Clock
+from tidegate.config import Config, parse
+from tidegate.configfile import load
+from tidegate.errors import ConfigFaults, LedgerLost, Locked, TidegateError
+from tidegate.explain import explain
+from tidegate.ledger import Books, Ledger
+from tidegate.logs import set_up
+from tidegate.report import read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_CODES = """\
+exit codes:
+  0    all is well
+  1    some files failed (run --once)
+  2    the command or the configuration is wrong
+  3    no such file, or no agent ever ran here
+  4    some files are held back (run --once)
+  5    time ran out, or the way to S3 is not available (run --once)
+  11   another agent owns the work directory"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and end the process with its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = options.command(options)
+    except ConfigFaults as err:
+        print(f"the configuration has {len(err.faults)} fault(s):", file=sys.stderr)
+        for sentence in err.faults:
+            print(f"  {sentence}", file=sys.stderr)
+        code = 2
+    except Locked as err:
+        print(err, file=sys.stderr)
+        code = 11
+    except TidegateError as err:
+        print(err, file=sys.stderr)
+        code = 5
+    except BrokenPipeError:
+        code = 0  # whoever read our output has seen enough
+    with_output_gone = sys.stdout.closed
+    if not with_output_gone:
+        _flush()
+    os._exit(code)  # threads that wait for a dead Stream Manager must not keep the process
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        pass
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidegate",
+        description="Moves files to S3 through Greengrass Stream Manager, and deletes what is proven stored.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tidegate {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--work-dir",
+        type=Path,
+        default=app.default_work_dir(),
+        metavar="DIR",
+        help="the agent's own folder (default: $TIDEGATE_WORK_DIR, else %(default)s)",
+    )
+
+    run = _command(commands, shared, "run", _run, "run the agent", "tidegate run --config my.yaml")
+    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, as YAML")
+    run.add_argument(
+        "--once", action="store_true", help="make one full pass, wait until all is settled, and exit"
+    )
+    run.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="S",
+        help="with --once: give up after so many seconds (default: never)",
+    )
+
+    status = _command(
+        commands, shared, "status", _status, "show what waits, and why", "tidegate status --json"
+    )
+    status.add_argument("--json", action="store_true", help="print JSON")
+
+    why = _command(
+        commands,
+        shared,
+        "explain",
+        _explain,
+        "tell why a file has not gone yet",
+        "tidegate explain /data/a.csv",
+    )
+    why.add_argument("path", metavar="PATH", help="the file")
+    why.add_argument("--config", type=Path, metavar="FILE", help="ask this configuration, not the agent's")
+    why.add_argument("--json", action="store_true", help="print JSON")
+
+    retry = _command(
+        commands,
+        shared,
+        "retry",
+        _retry,
+        "try files in quarantine again, and do not wait",
+        "tidegate retry --all",
+    )
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("path", nargs="?", metavar="PATH", help="the file")
+    which.add_argument("--all", action="store_true", help="every file")
+
+    check = _command(
+        commands,
+        None,
+        "check-config",
+        _check_config,
+        "check a configuration",
+        "tidegate check-config my.yaml",
+    )
+    check.add_argument("file", type=Path, metavar="FILE", help="the configuration, as YAML")
+    return parser
+
+
+def _command(
+    commands: Any, shared: argparse.ArgumentParser | None, name: str, command: Any, does: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        parents=[shared] if shared else [],
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
+        epilog=f"example:\n  {example}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _run(options: argparse.Namespace) -> int:
+    raw = load(options.config)
+    config = parse(raw)
+    set_up(config.log_level, config.log_format)
+    agent = app.App(config, options.work_dir, raw=raw, once=options.once, timeout=options.timeout)
+    return agent.run()
+
+
+def _status(options: argparse.Namespace) -> int:
+    books = _books(options.work_dir)
+    if books is None:
+        return 3
+    snapshot = read(options.work_dir)
+    state = render.state(snapshot, books, now=Clock().wall())
+    print(json.dumps(state, indent=2) if options.json else render.status(state))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    clock = Clock()
+    config = _configuration(options)
+    path = os.path.abspath(options.path)  # noqa: PTH100 - without following links
+    findings = (
+        explain(
+            path,
+            config,
+            thing=app.thing_name(config),
+            never=app.own_folders(config, options.work_dir),
+            moment=clock.now(),
+        )
+        if config
+        else []
+    )
+    books = _books(options.work_dir, quiet=config is not None)
+    if books is None and config is None:
+        return 3
+    entries = books.promises(path) if books else []
+    pauses = books.pauses() if books else []
+    answer = render.explanation(path, findings, entries, pauses, read(options.work_dir), now=clock.wall())
+    print(json.dumps(answer, indent=2) if options.json else render.explained(answer))
+    return 0 if entries or os.path.lexists(path) else 3
+
+
+def _retry(options: argparse.Namespace) -> int:
+    if not workdir.ledger_path(options.work_dir).exists():
+        return _no_agent(options.work_dir)
+    path = None if options.all else os.path.abspath(options.path)  # noqa: PTH100
+    ledger = Ledger(workdir.ledger_path(options.work_dir), jitter=float)
+    count = ledger.retry(path, now=Clock().wall())
+    ledger.close()
+    print(
+        f"{count} file(s) will be tried again at once"
+        if count
+        else "nothing of that was waiting to be tried again"
+    )
+    return 0 if count or options.all else 3
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    config = parse(load(options.file))
+    print(f"{options.file} is a good configuration.\n")
+    print(render.configuration(config))
+    return 0
+
+
+def _configuration(options: argparse.Namespace) -> Config | None:
+    if options.config:
+        return parse(load(options.config))
+    kept = workdir.kept_configuration(options.work_dir)
+    return parse(kept) if kept else None
+
+
+def _books(folder: Path, *, quiet: bool = False) -> Books | None:
+    path = workdir.ledger_path(folder)
+    if not path.exists():
+        if not quiet:
+            _no_agent(folder)
+        return None
+    try:
+        return Books(path)
+    except LedgerLost as err:
+        print(f"the ledger {path} cannot be read: {err}", file=sys.stderr)
+        return None
+
+
+def _no_agent(folder: Path) -> int:
+    print(f"no agent ever ran in {folder}; name its folder with --work-dir", file=sys.stderr)
+    return 3

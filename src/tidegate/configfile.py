@@ -1,0 +1,43 @@
+"""Reading a configuration file. Only YAML's syntax is looked at here; what it says is for `config`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tidegate.errors import ConfigFaults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML itself would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """See yaml.SafeLoader."""
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(mapping) < len({id(key) for key, _ in node.value}):
+            names = [key.value for key, _ in node.value]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice} stands twice", node.start_mark
+            )
+        return mapping
+
+
+def load(path: Path) -> dict[str, object]:
+    """Read a YAML file that holds one mapping. Raises ConfigFaults."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = yaml.load(file, _Loader)  # noqa: S506 - a SafeLoader
+    except OSError as err:
+        raise ConfigFaults([f"{path} cannot be read: {err.strerror}"]) from err
+    except UnicodeDecodeError as err:
+        raise ConfigFaults([f"{path} is not UTF-8 text: {err}"]) from err
+    except yaml.YAMLError as err:
+        raise ConfigFaults([f"{path} is not YAML: {' '.join(str(err).split())}"]) from err
+    if not isinstance(found, dict):
+        raise ConfigFaults([f"{path} holds no keys; write for example PathName: /data/*.csv"])
+    return {str(key): value for key, value in found.items()}

@@ -1,0 +1,1 @@
+"""Files on this machine: finding them, knowing who writes them, letting them go."""

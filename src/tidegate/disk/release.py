@@ -1,0 +1,215 @@
+"""Letting go of files that are proven stored, and of nothing else.
+
+The file is first renamed into a private folder beside it, where no program will look for it, then
+checked once more, and only then deleted or moved. What is found changed goes back to its place. A
+process that dies in between leaves the file in the private folder, and `put_back` returns it.
+
+What remains: where no lease can be had (see writers), a program that keeps the file open and writes
+between the last check and the deletion, a few milliseconds, loses what it wrote. `HoldBack` and
+`QuietSeconds` are the remedy.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import shutil
+import uuid
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidegate.disk.walk import PRIVATE_FOLDER, fsync_folder
+from tidegate.disk.writers import drop_lease, lease_holds, opened, processes_writing, take_lease
+from tidegate.model import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tidegate.model import Candidate
+
+
+class Fate(enum.Enum):
+    """What became of a file that was to be released."""
+
+    RELEASED = "released"
+    GONE = "already gone"
+    CHANGED = "changed since it was stored"
+    OPEN = "a process has it open for writing"
+    FAILED = "could not be released"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The fate of one file, and more about it where the fate alone does not tell."""
+
+    candidate: Candidate
+    fate: Fate
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Aside:
+    """A file that stands in the private folder."""
+
+    candidate: Candidate
+    private: str
+    descriptor: int
+    leased: bool
+    moved: Fingerprint
+
+
+def release(candidates: Iterable[Candidate], dispose: Callable[[str, str], None]) -> list[Released]:
+    """Let go of the files that are still the version given; leave the others as they are.
+
+    `dispose(private_path, original_path)` does away with one file. At most some 100 at a time: each keeps
+    a descriptor open until all have been checked.
+    """
+    results: list[Released] = []
+    with ExitStack() as descriptors:
+        aside: list[_Aside] = []
+        for candidate in candidates:
+            try:
+                taken = _take_aside(candidate, descriptors)
+            except FileNotFoundError:
+                results.append(Released(candidate, Fate.GONE))
+            except OSError as err:
+                results.append(Released(candidate, Fate.FAILED, str(err)))
+            else:
+                if isinstance(taken, _Aside):
+                    aside.append(taken)
+                else:
+                    results.append(Released(candidate, taken))
+        results += [_finish(one, dispose) for one in aside]
+    for folder in {os.path.dirname(one.private) for one in aside}:
+        with suppress(OSError):  # not empty: something in it could not be dealt with, and stays for put_back
+            os.rmdir(folder)
+    return results
+
+
+def delete(private: str, _original: str) -> None:
+    """Delete the file: `dispose` for After: Delete."""
+    os.unlink(private)
+
+
+def move_to(target: str, root: str) -> Callable[[str, str], None]:
+    """Make the `dispose` that moves files below `root` to the same place below `target`."""
+
+    def dispose(private: str, original: str) -> None:
+        wanted = os.path.join(target, os.path.relpath(original, root))
+        os.makedirs(os.path.dirname(wanted), exist_ok=True)
+        try:
+            _rename_to_free_name(private, wanted)
+        except OSError as err:
+            if err.errno != errno.EXDEV:
+                raise
+            _copy_across(private, wanted)
+
+    return dispose
+
+
+def put_back(folder: str) -> list[str]:
+    """Return what a dead process left in a private folder to its place. Returns the paths it has now."""
+    paths = []
+    for name in os.listdir(folder):
+        private = os.path.join(folder, name)
+        paths.append(_rename_to_free_name(private, os.path.join(os.path.dirname(folder), name)))
+    with suppress(OSError):
+        os.rmdir(folder)
+    return paths
+
+
+def _take_aside(candidate: Candidate, descriptors: ExitStack) -> _Aside | Fate:
+    path = candidate.path
+    if os.path.islink(path):
+        return _release_link(candidate)
+    descriptor = descriptors.enter_context(opened(path))
+    leased = take_lease(descriptor)
+    if Fingerprint.of(os.fstat(descriptor)) != candidate.fingerprint:
+        return Fate.CHANGED
+    mark = candidate.fingerprint
+    if leased is False or (leased is None and processes_writing(mark.device, mark.inode)):
+        return Fate.OPEN
+    folder = os.path.join(os.path.dirname(path), PRIVATE_FOLDER)
+    private = os.path.join(folder, os.path.basename(path))
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    if os.path.lexists(private):
+        raise FileExistsError(
+            errno.EEXIST, "a file of that name was left there and is not yet put back", private
+        )
+    os.rename(path, private)
+    moved = Fingerprint.of(os.stat(private, follow_symlinks=False))
+    return _Aside(candidate, private, descriptor, bool(leased), moved)
+
+
+def _finish(one: _Aside, dispose: Callable[[str, str], None]) -> Released:
+    path = one.candidate.path
+    try:
+        now = Fingerprint.of(os.fstat(one.descriptor))
+        taken_whole = (now.inode, now.size, now.mtime_ns) == (
+            one.candidate.fingerprint.inode,
+            one.candidate.fingerprint.size,
+            one.candidate.fingerprint.mtime_ns,
+        )
+        if taken_whole and one.moved == now and (not one.leased or lease_holds(one.descriptor)):
+            dispose(one.private, path)
+            return Released(one.candidate, Fate.RELEASED)
+        place = _rename_to_free_name(one.private, path)
+    except OSError as err:
+        with suppress(OSError):
+            _rename_to_free_name(one.private, path)
+        return Released(one.candidate, Fate.FAILED, str(err))
+    finally:
+        if one.leased:
+            drop_lease(one.descriptor)
+    return Released(one.candidate, Fate.CHANGED, "" if place == path else f"its place was taken: now {place}")
+
+
+def _release_link(candidate: Candidate) -> Fate:
+    """Remove a link whose target is what was stored. The target itself is never touched."""
+    if Fingerprint.of(os.stat(candidate.path)) != candidate.fingerprint:
+        return Fate.CHANGED
+    os.unlink(candidate.path)
+    return Fate.RELEASED
+
+
+def _rename_to_free_name(old: str, wanted: str) -> str:
+    """Give the file the name wanted, or one like it if that is taken: never replace another file."""
+    stem, extension = os.path.splitext(wanted)
+    name = wanted
+    for attempt in range(1, 1000):
+        try:
+            os.link(old, name, follow_symlinks=False)
+        except FileExistsError:
+            name = f"{stem}.kept-{attempt}{extension}"
+            continue
+        except OSError as err:
+            if err.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            if os.path.lexists(name):  # a file system without hard links: the next best
+                name = f"{stem}.kept-{attempt}{extension}"
+                continue
+            os.rename(old, name)
+            return name
+        os.unlink(old)
+        return name
+    raise FileExistsError(errno.EEXIST, "a thousand files of that name are there already", wanted)
+
+
+def _copy_across(private: str, wanted: str) -> None:
+    """Move to another file system: the copy is durable before the original goes."""
+    folder = os.path.dirname(wanted)
+    part = os.path.join(folder, f".tidegate-{uuid.uuid4().hex}.part")
+    try:
+        shutil.copy2(private, part)
+        with opened(part) as descriptor:
+            os.fsync(descriptor)
+        _rename_to_free_name(part, wanted)
+        fsync_folder(folder)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+    os.unlink(private)

@@ -1,0 +1,162 @@
+"""Finding the files of a source. Looks, and changes nothing.
+
+Nothing in a watched folder can block it, make it spin or lead it outside: only regular files are
+returned, no file is opened, and links are followed only when asked and only within the root.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from tidegate.model import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tidegate.config import Source
+    from tidegate.model import Candidate
+
+PRIVATE_FOLDER = ".tidegate-release"
+"""Folder beside the files, where they stand for the moment between the last check and their deletion."""
+
+
+class Found(NamedTuple):
+    """One regular file that matches. A tuple, because there may be a million."""
+
+    path: str
+    stat: os.stat_result
+    folder: str
+
+
+class Walk:
+    """One pass over a source. `problems` and `leftovers` fill while it runs.
+
+    `never` holds absolute folders that are ours: work directory and moved-to folders.
+    """
+
+    def __init__(self, source: Source, never: frozenset[str], on_folder: Callable[[str], None]) -> None:
+        """`on_folder` is told of each folder that is looked into."""
+        self._source = source
+        self._never = never
+        self._on_folder = on_folder
+        self._seen: set[tuple[int, int]] = set()
+        self.problems: dict[str, str] = {}
+        self.leftovers: list[str] = []
+
+    def __iter__(self) -> Iterator[Found]:
+        glob = self._source.glob
+        stack = [(glob.root, glob.start)]
+        while stack:
+            folder, positions = stack.pop()
+            self._on_folder(folder)
+            try:
+                with os.scandir(folder) as entries:
+                    match = glob.file_matcher(positions)
+                    for entry in entries:
+                        if self._is_folder(entry):
+                            below = glob.below(positions, entry.name)
+                            if below and self._enter(entry):
+                                stack.append((entry.path, below))
+                        elif match(entry.name):
+                            found = self._look(entry, folder)
+                            if found is not None:
+                                yield found
+            except OSError as err:
+                self._problem(folder, f"cannot list the folder: {err.strerror}")
+
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_dir(follow_symlinks=self._source.follow_symlinks)
+        except OSError:
+            return False
+
+    def _enter(self, entry: os.DirEntry[str]) -> bool:
+        if entry.name == PRIVATE_FOLDER:
+            self.leftovers.append(entry.path)
+            return False
+        if entry.path in self._never or self._excluded(entry.path, folder=True):
+            return False
+        if self._source.follow_symlinks:
+            if not self._inside(entry):
+                return False
+            status = entry.stat()
+            if (status.st_dev, status.st_ino) in self._seen:
+                return False
+            self._seen.add((status.st_dev, status.st_ino))
+        return True
+
+    def _look(self, entry: os.DirEntry[str], folder: str) -> Found | None:
+        if self._excluded(entry.path, folder=False):
+            return None
+        try:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                if not self._may_follow(entry):
+                    return None
+                status = entry.stat()
+        except FileNotFoundError:
+            return None  # gone since it was listed
+        except OSError as err:
+            self._problem(entry.path, f"cannot be looked at: {err.strerror}")
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            self._problem(entry.path, "is not a regular file")
+            return None
+        return Found(entry.path, status, folder)
+
+    def _may_follow(self, entry: os.DirEntry[str]) -> bool:
+        if not self._source.follow_symlinks:
+            self._problem(entry.path, "is a symbolic link, and FollowSymlinks is false")
+            return False
+        return self._inside(entry)
+
+    def _inside(self, entry: os.DirEntry[str]) -> bool:
+        if not entry.is_symlink():
+            return True
+        if inside(entry.path, self._source.glob.root):
+            return True
+        self._problem(entry.path, "is a symbolic link that leads outside the source's folder, or nowhere")
+        return False
+
+    def _excluded(self, path: str, *, folder: bool) -> bool:
+        exclude = self._source.exclude
+        return (
+            bool(exclude) and exclude.which(relative(path, self._source.glob.root), folder=folder) is not None
+        )
+
+    def _problem(self, path: str, what: str) -> None:
+        if len(self.problems) < 1000:
+            self.problems[path] = what
+
+
+def relative(path: str, root: str) -> str:
+    """Return the part of the path below the root."""
+    return path[len(root) :].lstrip("/")
+
+
+def inside(path: str, root: str) -> bool:
+    """Tell whether the path, all links followed, exists and lies below the root."""
+    try:
+        real = os.path.realpath(path, strict=True)
+    except (OSError, RuntimeError):  # dangling, or links in a circle
+        return False
+    return real.startswith(os.path.realpath(root).rstrip("/") + "/")
+
+
+def is_current(candidate: Candidate) -> bool:
+    """Tell whether the file still is the version given. Raises OSError when that cannot be told."""
+    try:
+        return Fingerprint.of(os.stat(candidate.path)) == candidate.fingerprint
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def fsync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+"""Why a file has not gone yet, or what became of it. Looks at the file now; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidegate.config import HoldBack
+from tidegate.disk.walk import Walk, inside, relative
+from tidegate.disk.writers import has_writer, processes_writing
+from tidegate.model import Candidate, Fingerprint
+from tidegate.policy import SETTLE_TICK_SECONDS, plan, rank, unchanged_seconds
+
+if TYPE_CHECKING:
+    from tidegate.config import Config, Source
+    from tidegate.model import Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one source has to do with a file: whether it matches, and if so what holds it back and its key.
+
+    `seconds` is for how much longer it is held; None: until something else changes.
+    """
+
+    source: str
+    matches: bool
+    because: str
+    held: str | None = None
+    seconds: float | None = None
+    target: str | None = None
+    refused: str | None = None
+
+
+def explain(path: str, config: Config, *, thing: str, never: frozenset[str], moment: Moment) -> list[Finding]:
+    """Ask every source about one absolute path."""
+    return [_about(path, source, thing, never, moment) for source in config.sources]
+
+
+def _about(path: str, source: Source, thing: str, never: frozenset[str], moment: Moment) -> Finding:
+    reason = _mismatch(path, source, never)
+    if reason:
+        return Finding(source=source.name, matches=False, because=reason)
+    status = os.stat(path)  # noqa: PTH116 - what the fingerprint is taken of
+    mark = Fingerprint.of(status)
+    transfer, refusal = plan(source, Candidate(path, mark), carrier="", thing=thing, now=moment.wall)
+    held, seconds = _held(path, mark, source, never, moment)
+    return Finding(
+        source=source.name,
+        matches=True,
+        because=f"PathName {source.glob.text} matches",
+        held=held,
+        seconds=seconds,
+        target=None if refusal else str(transfer.target),
+        refused=refusal or None,
+    )
+
+
+def _mismatch(path: str, source: Source, never: frozenset[str]) -> str:
+    """Why the source has nothing to do with the file; empty: it has."""
+    root = source.glob.root
+    if any(f"{path}/".startswith(f"{folder}/") for folder in never):
+        return "it lies in a folder of the agent's own, which is never scanned"
+    if not f"{path}/".startswith(f"{root.rstrip('/')}/"):
+        return f"it is not below {root}"
+    if not source.glob.match_path(path):
+        hidden = not source.include_hidden and any(
+            part.startswith(".") for part in relative(path, root).split("/")
+        )
+        return (
+            "it is hidden, and IncludeHidden is false"
+            if hidden
+            else f"PathName {source.glob.text} does not match"
+        )
+    pattern = source.exclude.which_on_the_way(relative(path, root)) if source.exclude else None
+    if pattern is not None:
+        return f"Exclude {pattern} leaves it out"
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as err:
+        return f"it cannot be looked at: {err.strerror}"
+    if stat.S_ISLNK(mode):
+        if not source.follow_symlinks:
+            return "it is a symbolic link, and FollowSymlinks is false"
+        if not inside(path, root):
+            return "it is a symbolic link that leads outside the source's folder, or nowhere"
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    return "" if stat.S_ISREG(mode) else "it is not a regular file"
+
+
+def _held(
+    path: str, mark: Fingerprint, source: Source, never: frozenset[str], moment: Moment
+) -> tuple[str | None, float | None]:
+    try:
+        written = has_writer(path)
+    except OSError as err:
+        return f"it cannot be read: {err.strerror}", None
+    if written:
+        pids = processes_writing(mark.device, mark.inode)
+        who = f"process {', '.join(map(str, pids))} has" if pids else "a process has"
+        return f"{who} it open for writing", None
+    alone = unchanged_seconds(mark, moment, None)
+    quiet = max(source.quiet_seconds, SETTLE_TICK_SECONDS)
+    if alone < quiet:
+        return (
+            f"it changed {alone:.0f} seconds ago, and QuietSeconds is {source.quiet_seconds:g}",
+            quiet - alone,
+        )
+    if source.hold_back is HoldBack.NONE or not _is_newest(path, source, never, moment):
+        return None, None
+    if not source.max_hold_seconds:
+        return f"it is the newest file (HoldBack {source.hold_back.value}), and MaxHoldSeconds is 0", None
+    if alone < source.max_hold_seconds:
+        reason = f"it is the newest file (HoldBack {source.hold_back.value})"
+        return reason, source.max_hold_seconds - alone
+    return None, None
+
+
+def _is_newest(path: str, source: Source, never: frozenset[str], moment: Moment) -> bool:
+    per_folder = source.hold_back is HoldBack.NEWEST_PER_DIRECTORY
+    group = [
+        found
+        for found in Walk(source, never, lambda _: None)
+        if not per_folder or found.folder == os.path.dirname(path)  # noqa: PTH120
+    ]
+    newest = max(group, key=lambda found: rank(Fingerprint.of(found.stat), moment), default=None)
+    return newest is not None and newest.path == path

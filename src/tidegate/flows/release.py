@@ -1,0 +1,97 @@
+"""From stored promises to free disk space: delete, move or keep the files, each only if it is unchanged."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tidegate.config import After
+from tidegate.disk.release import Fate, Released, delete, move_to, put_back, release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tidegate.config import Source
+    from tidegate.ledger import Ledger
+    from tidegate.model import Transfer
+
+BATCH = 64
+
+
+log = logging.getLogger(__name__)
+
+
+def release_stored(source: Source, ledger: Ledger, *, now: float) -> int:
+    """Deal with one batch of the source's stored files. Returns how many there were."""
+    transfers = ledger.stored(
+        source.name, retention_seconds=source.delete_after_seconds, limit=BATCH, now=now
+    )
+    if not transfers:
+        return 0
+    if source.after is After.KEEP:
+        ledger.done([(transfer, "files_kept", "") for transfer in transfers], now=now)
+        return len(transfers)
+    dispose = move_to(source.move_to, source.glob.root) if source.move_to else delete
+    released = release([transfer.body for transfer in transfers], dispose)
+    _write_down(source, ledger, {transfer.body: transfer for transfer in transfers}, released, now)
+    if source.prune_empty_directories:
+        _prune({os.path.dirname(transfer.body.path) for transfer in transfers}, source.glob.root)
+    return len(transfers)
+
+
+def return_leftovers(folders: Iterable[str]) -> int:
+    """Put back what a process that died left in private folders. Returns how many files."""
+    returned = 0
+    for folder in folders:
+        try:
+            paths = put_back(folder)
+        except FileNotFoundError:
+            continue  # it was in use when it was seen
+        except OSError as err:
+            log.warning("%s holds files that cannot be put back: %s", folder, err)
+            continue
+        for path in paths:
+            log.warning("%s is back in its place: the agent had died while releasing it", path)
+        returned += len(paths)
+    return returned
+
+
+def _write_down(
+    source: Source,
+    ledger: Ledger,
+    transfers: dict[object, Transfer],
+    released: Iterable[Released],
+    now: float,
+) -> None:
+    done, again = [], []
+    for one in released:
+        transfer = transfers[one.candidate]
+        note = one.note or one.fate.value
+        if one.fate in (Fate.FAILED, Fate.OPEN):
+            again.append((transfer.id, note))
+            log.warning("%s is stored but cannot be let go yet: %s", one.candidate.path, note)
+            continue
+        done.append((transfer, _counter(one.fate, source.after), note))
+        if one.fate is Fate.CHANGED:
+            log.info("%s has changed since it was stored and is sent again %s", one.candidate.path, one.note)
+    if done:
+        ledger.done(done, now=now)
+    if again:
+        ledger.not_released(again, now=now)
+
+
+def _counter(fate: Fate, after: After) -> str:
+    if fate is Fate.RELEASED:
+        return "files_moved" if after is After.MOVE else "files_deleted"
+    return "files_gone" if fate is Fate.GONE else "files_changed"
+
+
+def _prune(folders: Iterable[str], root: str) -> None:
+    """Delete the folders that have become empty, and those above them, but never the root."""
+    for folder in folders:
+        with suppress(OSError):
+            while folder != root and folder.startswith(root):
+                os.rmdir(folder)
+                folder = os.path.dirname(folder)  # noqa: PLW2901 - climbs until one is not empty

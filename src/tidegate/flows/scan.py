@@ -1,0 +1,237 @@
+"""From files to promises: find what matches, hold back what may still be written, promise the rest.
+
+A scan looks at everything each time, so nothing that was missed is missed for long. Files are judged as
+they are found; nothing is kept of them but what may be forgotten at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tidegate.config import After, HoldBack
+from tidegate.disk.walk import Found, Walk, is_current
+from tidegate.disk.writers import has_writer
+from tidegate.model import Candidate, Fingerprint, State
+from tidegate.policy import SETTLE_TICK_SECONDS, Held, Hold, plan, rank, unchanged_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tidegate.config import Source
+    from tidegate.ledger import Ledger
+    from tidegate.model import Moment, Transfer
+
+BATCH = 1000
+REMEMBERED = 200_000
+"""Files known to be promised that are recognised without asking the ledger: some 14 MB."""
+
+SAMPLES = 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Scan:
+    """What one scan came to. `held` names some of the files held back; `holds` counts all of them."""
+
+    found: int = 0
+    promised: int = 0
+    holds: Counter[Hold] = field(default_factory=Counter)
+    held: list[Held] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+    next_seconds: float | None = None  # when the first of the held files may go; None: nobody knows
+    cpu_seconds: float = 0.0
+
+    def hold(self, path: str, why: Hold, seconds: float | None) -> None:
+        """Note that a file is held back."""
+        self.holds[why] += 1
+        if len(self.held) < SAMPLES:
+            self.held.append(Held(path, why, seconds))
+        if seconds is not None:
+            self.next_seconds = seconds if self.next_seconds is None else min(self.next_seconds, seconds)
+
+
+class Scanner:
+    """Scans one source. What it remembers between scans is only a shortcut."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        *,
+        carrier: str,
+        thing: str,
+        never: frozenset[str],
+        on_folder: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._carrier = carrier
+        self._thing = thing
+        self._never = never
+        self._on_folder = on_folder
+        self._known: set[int] = set()
+        self._first_seen: dict[str, tuple[Fingerprint, float]] = {}
+        self._reported: dict[str, str] = {}
+        self._drops = 0
+
+    def scan(self, moment: Moment) -> Scan:
+        """Look at everything once, and promise what may go."""
+        scan = Scan()
+        started = time.thread_time()
+        if self._drops != self._ledger.drops:
+            self._drops = self._ledger.drops
+            self._known.clear()
+        walk = Walk(self._source, self._never, self._on_folder)
+        newest: dict[str, Found] = {}
+        doubtful: dict[str, tuple[Fingerprint, float]] = {}
+        batch: list[Found] = []
+        per_folder = self._source.hold_back is HoldBack.NEWEST_PER_DIRECTORY
+        hold_back = self._source.hold_back is not HoldBack.NONE
+        known = self._known
+        for one in walk:
+            scan.found += 1
+            found = one
+            if hold_back:
+                older = _keep_newest(newest, one.folder if per_folder else "", one, moment)
+                if older is None:
+                    continue
+                found = older
+            if _mark(found) in known:
+                continue
+            left = self._seconds_left(found, self._source.quiet_seconds, moment, doubtful)
+            if left > 0:
+                scan.hold(found.path, Hold.QUIET, left)
+                continue
+            batch.append(found)
+            if len(batch) == BATCH:
+                self._promise(batch, moment, scan)
+                batch.clear()
+        batch += self._overdue(newest.values(), moment, doubtful, scan)
+        self._promise(batch, moment, scan)
+        self._first_seen = doubtful
+        self._finish(scan, walk, moment)
+        scan.cpu_seconds = time.thread_time() - started
+        return scan
+
+    def _seconds_left(
+        self, found: Found, wanted: float, moment: Moment, doubtful: dict[str, tuple[Fingerprint, float]]
+    ) -> float:
+        """How much longer this file must be left alone until it counts as quiet; 0 or less: it is."""
+        wanted = max(wanted, SETTLE_TICK_SECONDS)
+        changed = max(found.stat.st_mtime, found.stat.st_ctime)
+        if changed <= moment.wall and moment.trusted_for >= wanted:
+            return wanted - (moment.wall - changed)
+        mark = Fingerprint.of(found.stat)
+        before, first_seen = self._first_seen.get(found.path, (None, moment.steady))
+        if before != mark:
+            first_seen = moment.steady
+        doubtful[found.path] = mark, first_seen
+        return wanted - unchanged_seconds(mark, moment, first_seen)
+
+    def _overdue(
+        self,
+        newest: Iterable[Found],
+        moment: Moment,
+        doubtful: dict[str, tuple[Fingerprint, float]],
+        scan: Scan,
+    ) -> list[Found]:
+        """Of the files held back as newest, those that have been left alone long enough."""
+        overdue = []
+        for found in newest:
+            if _mark(found) in self._known:
+                continue
+            quiet = self._seconds_left(found, self._source.quiet_seconds, moment, doubtful)
+            limit = self._source.max_hold_seconds
+            left = self._seconds_left(found, limit, moment, doubtful) if limit else None
+            if left is not None and max(quiet, left) <= 0:
+                overdue.append(found)
+            elif quiet > 0:
+                scan.hold(found.path, Hold.QUIET, quiet)
+            else:
+                scan.hold(found.path, Hold.NEWEST, left)
+        return overdue
+
+    def _promise(self, batch: list[Found], moment: Moment, scan: Scan) -> None:
+        """Promise those that are new and that nobody writes; one transaction for all of them."""
+        if not batch:
+            return
+        candidates = [Candidate(found.path, Fingerprint.of(found.stat)) for found in batch]
+        ids = [candidate.identity(self._source.name) for candidate in candidates]
+        states = self._ledger.known(ids)
+        offers: list[tuple[Transfer, str]] = []
+        settled: list[Found] = []
+        for found, candidate, id_ in zip(batch, candidates, ids, strict=True):
+            if states.get(id_, State.DROPPED) is State.DROPPED:
+                if not self._is_free(candidate.path, scan):
+                    continue
+                offers.append(
+                    plan(self._source, candidate, carrier=self._carrier, thing=self._thing, now=moment.wall)
+                )
+            settled.append(found)
+        self._offer(offers, moment, scan)
+        finished = [id_ for id_, state in states.items() if state is State.DONE]
+        if finished and self._source.after is not After.KEEP:
+            self._ledger.reopen(finished, now=moment.wall)
+        if len(self._known) < REMEMBERED:
+            self._known.update(map(_mark, settled))
+
+    def _offer(self, offers: list[tuple[Transfer, str]], moment: Moment, scan: Scan) -> None:
+        if offers:
+            scan.promised += self._ledger.offer(offers, now=moment.wall)
+        for transfer, refusal in offers:
+            if refusal:
+                log.error("%s: cannot be sent and stays where it is: %s", transfer.body.path, refusal)
+
+    def _is_free(self, path: str, scan: Scan) -> bool:
+        try:
+            if not has_writer(path):
+                return True
+        except FileNotFoundError:
+            return False
+        except OSError as err:
+            scan.problems[path] = f"cannot be read: {err.strerror}"
+            return False
+        scan.hold(path, Hold.OPEN, None)
+        return False
+
+    def _finish(self, scan: Scan, walk: Walk, moment: Moment) -> None:
+        """Report what is wrong, once; let go of quarantined promises whose file has changed or gone."""
+        scan.problems.update(walk.problems)
+        scan.leftovers = walk.leftovers
+        for path, what in scan.problems.items():
+            if self._reported.get(path) != what:
+                log.warning("%s: %s %s", self._source.name, path, what)
+        self._reported = scan.problems
+        outdated = []
+        for transfer in self._ledger.quarantined(self._source.name, limit=BATCH):
+            with suppress(OSError):
+                if not is_current(transfer.body):
+                    outdated.append((transfer, "files_dropped", "changed or gone while in quarantine"))
+        if outdated:
+            self._ledger.drop(outdated, now=moment.wall)
+
+
+def _mark(found: Found) -> int:
+    status = found.stat
+    return hash(
+        (found.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    )
+
+
+def _keep_newest(newest: dict[str, Found], group: str, found: Found, moment: Moment) -> Found | None:
+    """Keep the newest file of the group back; return the one that it is not, if any."""
+    best = newest.get(group)
+    if best is None:
+        newest[group] = found
+        return None
+    if rank(Fingerprint.of(found.stat), moment) <= rank(Fingerprint.of(best.stat), moment):
+        return found
+    newest[group] = found
+    return best

@@ -1,0 +1,6 @@
+"""The only durable memory of the agent: where each promise stands, in one SQLite file."""
+
+from tidegate.ledger.promises import Ledger, Settled
+from tidegate.ledger.queries import Books, Entry, Pause
+
+__all__ = ["Books", "Entry", "Ledger", "Pause", "Settled"]

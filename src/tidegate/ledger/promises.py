@@ -1,0 +1,483 @@
+"""Where each promise stands. Every method is one transaction and may be repeated without harm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tidegate.ledger.database import Cursor, Database
+from tidegate.model import Candidate, Fingerprint, ObjectRef, State, Transfer, Trouble, Verdict
+from tidegate.policy import LONGEST_WAIT_SECONDS, MAX_ATTEMPTS, pause_seconds, retry_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from tidegate.model import Outcome
+
+HISTORY = 10_000
+"""Finished promises that are remembered, so that `explain` can tell what became of a file."""
+
+_MAX_INTEGER = 2**63 - 1
+_TRANSFER = "id, source, carrier, path, fingerprint, bucket, key, metadata"
+
+
+@dataclass(slots=True)
+class Settled:
+    """What one batch of news came to, for the log."""
+
+    stored: list[Transfer] = field(default_factory=list)
+    broken: list[tuple[Transfer, State, str]] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+    resumed: list[str] = field(default_factory=list)
+    foreign: int = 0
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Ledger:
+    """The durable memory of one agent. Safe to use from any thread.
+
+    `jitter` yields numbers in [0, 1) that spread retries. Raises `LedgerLost` (see Database).
+    """
+
+    def __init__(self, path: Path | None, *, jitter: Callable[[], float]) -> None:
+        self._database = Database(path)
+        self._jitter = jitter
+        self.drops = 0
+        """How often this process dropped promises: what was known may have to be promised anew."""
+
+    def close(self) -> None:
+        """Close the file. What was committed stays."""
+        self._database.close()
+
+    # Making promises
+
+    def known(self, ids: Sequence[bytes]) -> dict[bytes, State]:
+        """Tell which of these versions have been promised before, and where they stand."""
+        marks = ",".join("?" * len(ids))
+        rows = self._database.rows(f"SELECT id, state FROM promise WHERE id IN ({marks})", ids)
+        return {id_: State(state) for id_, state in rows}
+
+    def offer(self, transfers: Iterable[tuple[Transfer, str]], *, now: float) -> int:
+        """Promise each transfer; one that is known already changes nothing, unless it was dropped.
+
+        Returns how many were new.
+
+        The text beside a transfer, if any, is why it can never be kept: it goes straight to quarantine.
+        """
+        rows = [_row(transfer, refusal, now) for transfer, refusal in transfers]
+        with self._database.transaction() as cursor:
+            return cursor.run_many(
+                "INSERT INTO promise (id, source, path, fingerprint, size, modified, bucket, key, target, carrier,"
+                " metadata, state, changed_at, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id)"
+                " DO UPDATE SET bucket = excluded.bucket, key = excluded.key, target = excluded.target,"
+                " carrier = excluded.carrier, metadata = excluded.metadata, state = excluded.state, due = 0,"
+                " attempts = 0, changed_at = excluded.changed_at, note = excluded.note WHERE state = 4",
+                rows,
+            )
+
+    def reopen(self, ids: Iterable[bytes], *, now: float) -> None:
+        """Deal once more with files that were stored and finished, yet are still there."""
+        with self._database.transaction() as cursor:
+            cursor.run_many(
+                f"UPDATE promise SET state = {State.STORED:d}, due = 0, changed_at = ?"
+                f" WHERE id = ? AND state = {State.DONE:d}",
+                [(now, id_) for id_ in ids],
+            )
+
+    # Keeping them
+
+    def claim(self, source: str, *, limit: int, now: float) -> list[Transfer]:
+        """Take up to `limit` promises that may be sent now, oldest file first.
+
+        Of several promises for one target only the earliest is given out, and only when none is under way.
+        From a bucket that refuses everything one is given out, when its pause is over.
+        """
+        with self._database.transaction() as cursor:
+            transfers: list[Transfer] = []
+            for bucket, most in self._open_buckets(cursor, source, now):
+                rows = cursor.rows(
+                    f"SELECT {_TRANSFER} FROM promise p WHERE source = ? AND bucket = ? AND state = 0"
+                    " AND (due <= ? OR due > ?) AND NOT EXISTS (SELECT 1 FROM promise o"
+                    "   WHERE o.target = p.target AND o.state < 2 AND (o.state = 1 OR o.seq < p.seq))"
+                    " ORDER BY modified LIMIT ?",
+                    (source, bucket, *_span(now), min(most, limit - len(transfers))),
+                )
+                transfers += map(_transfer, rows)
+                if rows and most == 1:
+                    self._probe(cursor, bucket, now)
+            cursor.run_many(
+                f"UPDATE promise SET state = {State.SENT:d}, lane = NULL, receipt = NULL, changed_at = ?"
+                " WHERE id = ?",
+                [(now, transfer.id) for transfer in transfers],
+            )
+        return transfers
+
+    def _open_buckets(self, cursor: Cursor, source: str, now: float) -> list[tuple[str, int]]:
+        """List the buckets that something waits for and that are not paused, and how much each may get.
+
+        One step of the index a bucket, however many promises wait.
+        """
+        pauses = dict(cursor.rows("SELECT bucket, due FROM destination"))
+        buckets: list[tuple[str, int]] = []
+        bucket = ""
+        while True:
+            ((following,),) = cursor.rows(
+                "SELECT min(bucket) FROM promise WHERE source = ? AND bucket > ? AND state = 0",
+                (source, bucket),
+            )
+            if following is None:
+                return buckets
+            bucket = following
+            due = pauses.get(bucket)
+            if due is None:
+                buckets.append((bucket, _MAX_INTEGER))
+            elif due <= now or due > _span(now)[1]:
+                buckets.append((bucket, 1))
+
+    def _probe(self, cursor: Cursor, bucket: str, now: float) -> None:
+        """One file is about to try a bucket that refused everything so far; the next is due later still."""
+        ((failures,),) = cursor.rows("SELECT failures FROM destination WHERE bucket = ?", (bucket,))
+        due = now + pause_seconds(failures + 1, self._jitter())
+        cursor.run("UPDATE destination SET due = ?, failures = failures + 1 WHERE bucket = ?", (due, bucket))
+
+    def sent(self, receipts: Iterable[tuple[bytes, str, int]]) -> None:
+        """Note where the carrier queued each promise: (id, lane, receipt)."""
+        with self._database.transaction() as cursor:
+            cursor.run_many(
+                f"UPDATE promise SET lane = ?, receipt = ? WHERE id = ? AND state = {State.SENT:d}",
+                [(lane, receipt, id_) for id_, lane, receipt in receipts],
+            )
+
+    def give_back(self, notes: Iterable[tuple[bytes, str]], *, now: float) -> None:
+        """These could not be sent, through no fault of theirs: (id, why)."""
+        with self._database.transaction() as cursor:
+            cursor.run_many(
+                f"UPDATE promise SET state = {State.READY:d}, due = 0, changed_at = ?, note = ?"
+                f" WHERE id = ? AND state = {State.SENT:d}",
+                [(now, note, id_) for id_, note in notes],
+            )
+
+    def refuse(self, notes: Iterable[tuple[bytes, str]], *, now: float) -> list[tuple[Transfer, State, str]]:
+        """These were refused before they were queued: (id, why). Returns what became of each."""
+        broken = []
+        counts: Counter[tuple[str, str]] = Counter()
+        with self._database.transaction() as cursor:
+            for id_, note in notes:
+                rows = cursor.rows(
+                    f"SELECT {_TRANSFER}, attempts FROM promise WHERE id = ? AND state = {State.SENT:d}",
+                    (id_,),
+                )
+                broken += [self._refused(cursor, row, note, counts, now) for row in rows]
+            _count(cursor, counts)
+        return broken
+
+    def recover(self, *, now: float) -> int:
+        """Take back what was given out and never acknowledged. Only for the one owner, at its start."""
+        with self._database.transaction() as cursor:
+            return cursor.run(
+                f"UPDATE promise SET state = {State.READY:d}, due = 0, changed_at = ?"
+                f" WHERE state = {State.SENT:d} AND receipt IS NULL",
+                (now,),
+            )
+
+    def settle(
+        self, carrier: str, outcomes: Iterable[Outcome], *, position: int | None, now: float
+    ) -> Settled:
+        """Write down news, and in the same transaction that it was read up to `position`."""
+        settled = Settled()
+        with self._database.transaction() as cursor:
+            for outcome in outcomes:
+                self._settle_one(cursor, outcome, settled, now)
+            _count(cursor, settled.counts)
+            if position is not None:
+                cursor.run("INSERT OR REPLACE INTO position VALUES (?, ?)", (carrier, position))
+        return settled
+
+    def _settle_one(self, cursor: Cursor, outcome: Outcome, settled: Settled, now: float) -> None:
+        rows = cursor.rows(
+            f"SELECT {_TRANSFER}, attempts FROM promise WHERE lane = ? AND receipt = ? AND state = 1",
+            (outcome.lane, outcome.receipt),
+        )
+        if not rows or outcome.promise not in (None, rows[0][0]):
+            settled.foreign += 1
+            return
+        transfer = _transfer(rows[0])
+        if outcome.verdict is Verdict.STORED:
+            _move(cursor, transfer.id, State.STORED, now, note=None)
+            settled.counts[transfer.source, "files_stored"] += 1
+            settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
+            if cursor.run("DELETE FROM destination WHERE bucket = ?", (transfer.target.bucket,)):
+                settled.resumed.append(transfer.target.bucket)
+            settled.stored.append(transfer)
+        elif outcome.verdict is Verdict.REFUSED:
+            settled.broken.append(self._refused(cursor, rows[0], outcome.note, settled.counts, now))
+        else:
+            _move(cursor, transfer.id, State.READY, now, note=outcome.note)
+            settled.counts[transfer.source, "retries"] += 1
+            if outcome.verdict is Verdict.BLOCKED:
+                self._pause(cursor, transfer.target.bucket, outcome.note, settled, now)
+
+    def _refused(
+        self, cursor: Cursor, row: Sequence[Any], note: str, counts: Counter[tuple[str, str]], now: float
+    ) -> tuple[Transfer, State, str]:
+        transfer, attempts = _transfer(row), row[-1] + 1
+        state = State.FAILED if attempts >= MAX_ATTEMPTS else State.READY
+        due = now + retry_seconds(attempts, self._jitter())
+        _move(cursor, transfer.id, state, now, note=note, due=due, attempts=attempts)
+        counts[transfer.source, "refusals"] += 1
+        counts[transfer.source, "files_quarantined"] += state is State.FAILED
+        return transfer, state, note
+
+    def _pause(self, cursor: Cursor, bucket: str, note: str, settled: Settled, now: float) -> None:
+        due = now + pause_seconds(1, self._jitter())
+        if cursor.run("INSERT OR IGNORE INTO destination VALUES (?, ?, ?, 1, ?)", (bucket, now, due, note)):
+            settled.blocked[bucket] = note
+
+    # Releasing the files
+
+    def stored(self, source: str, *, retention_seconds: float, limit: int, now: float) -> list[Transfer]:
+        """List up to `limit` promises whose files may be released now, those stored first first."""
+        with self._database.transaction() as cursor:
+            if retention_seconds:  # stored in the future means the clock was set back: count anew
+                cursor.run(
+                    "UPDATE promise SET changed_at = ? WHERE source = ? AND state = 2 AND changed_at > ?",
+                    (now, source, now + 60),
+                )
+            rows = cursor.rows(
+                f"SELECT {_TRANSFER} FROM promise WHERE source = ? AND state = 2 AND changed_at <= ?"
+                " AND (due <= ? OR due > ?) ORDER BY changed_at LIMIT ?",
+                (source, now - retention_seconds if retention_seconds else _MAX_INTEGER, *_span(now), limit),
+            )
+        return [_transfer(row) for row in rows]
+
+    def done(self, notes: Iterable[tuple[Transfer, str, str]], *, now: float) -> None:
+        """Stored and dealt with: (transfer, name of the counter it adds to, note)."""
+        self._finish(State.DONE, notes, now)
+
+    def drop(self, notes: Iterable[tuple[Transfer, str, str]], *, now: float) -> None:
+        """Gone or changed before they could be stored: (transfer, name of the counter it adds to, note)."""
+        self._finish(State.DROPPED, notes, now)
+        self.drops += 1
+
+    def _finish(self, state: State, notes: Iterable[tuple[Transfer, str, str]], now: float) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        with self._database.transaction() as cursor:
+            for transfer, counter, note in notes:
+                _move(cursor, transfer.id, state, now, note=note or None, due=now)
+                counts[transfer.source, counter] += 1
+            _count(cursor, counts)
+
+    def not_released(self, notes: Iterable[tuple[bytes, str]], *, now: float) -> None:
+        """The files of these could not be dealt with; look again later: (id, why)."""
+        with self._database.transaction() as cursor:
+            cursor.run_many(
+                "UPDATE promise SET due = ?, note = ? WHERE id = ? AND state = 2",
+                [(now + retry_seconds(MAX_ATTEMPTS, self._jitter()), note, id_) for id_, note in notes],
+            )
+
+    def quarantined(self, source: str, *, limit: int) -> list[Transfer]:
+        """List up to `limit` promises in quarantine."""
+        rows = self._database.rows(
+            f"SELECT {_TRANSFER} FROM promise WHERE source = ? AND state = 5 LIMIT ?", (source, limit)
+        )
+        return [_transfer(row) for row in rows]
+
+    def retry(self, path: str | None, *, now: float) -> int:
+        """Take one file (or all) out of quarantine, and end the wait of those that wait. Returns how many."""
+        where, values = ("AND path = ?", (os.fsencode(path),)) if path is not None else ("", ())
+        with self._database.transaction() as cursor:
+            cursor.run("UPDATE destination SET due = 0")
+            waiting = cursor.run(
+                f"UPDATE promise SET due = 0 WHERE state IN (0, 2) AND due > ? {where}",
+                (now, *values),
+            )
+            failed = cursor.run(
+                f"UPDATE promise SET state = 0, due = 0, attempts = 0, changed_at = ? WHERE state = 5 {where}",
+                (now, *values),
+            )
+        return waiting + failed
+
+    def prune(self, *, keep: Callable[[Candidate], bool], limit: int, now: float) -> int:
+        """Forget finished promises beyond the newest `HISTORY`, at most `limit` at a time. Returns how many.
+
+        Those that `keep` says to keep, because their file is still there, are looked at again a day later.
+        """
+        ((finished,),) = self._database.rows(
+            "SELECT count(*) FROM promise WHERE state IN (3, 4) AND (due <= ? OR due > ?)", _day(now)
+        )
+        rows = self._database.rows(
+            "SELECT id, path, fingerprint FROM promise WHERE state IN (3, 4) AND (due <= ? OR due > ?)"
+            " ORDER BY due LIMIT ?",
+            (*_day(now), max(0, min(limit, finished - HISTORY))),
+        )
+        kept = {id_ for id_, path, mark in rows if keep(_candidate(path, mark))}
+        with self._database.transaction() as cursor:
+            cursor.run_many(
+                "DELETE FROM promise WHERE id = ? AND state IN (3, 4)",
+                [(row[0],) for row in rows if row[0] not in kept],
+            )
+            cursor.run_many(
+                "UPDATE promise SET due = ? WHERE id = ? AND state IN (3, 4)",
+                [(_day(now)[1], id_) for id_ in kept],
+            )
+        return len(rows) - len(kept)
+
+    # What carriers need to remember
+
+    def position(self, carrier: str) -> int:
+        """Return the number of the carrier's first message that has not been read."""
+        rows = self._database.rows("SELECT next FROM position WHERE carrier = ?", (carrier,))
+        return int(rows[0][0]) if rows else 0
+
+    def rewind(self, carrier: str) -> None:
+        """Read the carrier's news from its beginning: it has started numbering anew."""
+        with self._database.transaction() as cursor:
+            cursor.run("DELETE FROM position WHERE carrier = ?", (carrier,))
+
+    def unfinished(self, source: str, *, retention_seconds: float, now: float) -> int:
+        """Count the promises that are yet to be stored, or whose files are due to be let go."""
+        ((ready_or_sent,),) = self._database.rows(
+            "SELECT ifnull(sum(files), 0) FROM tally WHERE source = ? AND state IN (0, 1)", (source,)
+        )
+        ((due,),) = self._database.rows(
+            "SELECT count(*) FROM promise WHERE source = ? AND state = 2 AND changed_at <= ? AND due <= ?",
+            (source, now - retention_seconds, now),
+        )
+        return int(ready_or_sent + due)
+
+    def in_state(self, source: str, state: State) -> int:
+        """Count the promises that stand there."""
+        rows = self._database.rows(
+            "SELECT files FROM tally WHERE source = ? AND state = ?", (source, int(state))
+        )
+        return int(rows[0][0]) if rows else 0
+
+    def pauses(self) -> dict[str, Trouble]:
+        """Return the buckets that refuse everything, and what they say."""
+        rows = self._database.rows("SELECT bucket, since, note FROM destination")
+        return {f"bucket {bucket}": Trouble(since, note) for bucket, since, note in rows}
+
+    def in_flight(self, source: str) -> dict[str, tuple[int, int]]:
+        """Return how many promises and bytes wait in each lane."""
+        rows = self._database.rows(
+            "SELECT lane, count(*), sum(size) FROM promise WHERE state = 1 AND source = ? GROUP BY lane",
+            (source,),
+        )
+        return {lane or "": (files, size) for lane, files, size in rows}
+
+    def busy_lanes(self) -> list[tuple[str, str]]:
+        """List the lanes in which promises wait: (source, lane)."""
+        rows = self._database.rows(
+            "SELECT DISTINCT source, lane FROM promise WHERE state = 1 AND lane IS NOT NULL ORDER BY lane"
+        )
+        return [(source, lane) for source, lane in rows]
+
+    def waiting_in(self, lane: str) -> list[tuple[int, Transfer, float]]:
+        """List what waits in a lane, in its order: (receipt, transfer, since when)."""
+        rows = self._database.rows(
+            f"SELECT {_TRANSFER}, receipt, changed_at FROM promise WHERE lane = ? AND state = 1 ORDER BY receipt",
+            (lane,),
+        )
+        return [(row[-2], _transfer(row), row[-1]) for row in rows]
+
+    def lanes(self, source: str) -> dict[int, int]:
+        """Return the generation in use of each slot."""
+        rows = self._database.rows("SELECT slot, generation FROM lane WHERE source = ?", (source,))
+        return dict(rows)
+
+    def use_lane(self, source: str, slot: int, generation: int) -> None:
+        """From now on this is the generation of the slot."""
+        with self._database.transaction() as cursor:
+            cursor.run("INSERT OR REPLACE INTO lane VALUES (?, ?, ?)", (source, slot, generation))
+
+    def abandon_lane(self, lane: str, note: str, *, now: float) -> int:
+        """Take back all that waits in a lane that is no more. Returns how many promises that were."""
+        with self._database.transaction() as cursor:
+            return cursor.run(
+                "UPDATE promise SET state = 0, due = 0, changed_at = ?, note = ? WHERE lane = ? AND state = 1",
+                (now, note, lane),
+            )
+
+    def add(self, counts: Mapping[str, int], *, source: str = "") -> None:
+        """Add to the counters."""
+        with self._database.transaction() as cursor:
+            _count(cursor, {(source, name): value for name, value in counts.items()})
+
+
+def _count(cursor: Cursor, counts: Mapping[tuple[str, str], int]) -> None:
+    cursor.run_many(
+        "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        [(source, name, value) for (source, name), value in counts.items() if value],
+    )
+
+
+def _move(
+    cursor: Cursor,
+    id_: bytes,
+    state: State,
+    now: float,
+    *,
+    note: str | None,
+    due: float = 0,
+    attempts: int | None = None,
+) -> None:
+    cursor.run(
+        "UPDATE promise SET state = ?, due = ?, changed_at = ?, note = ?, attempts = ifnull(?, attempts)"
+        " WHERE id = ?",
+        (int(state), due, now, note, attempts, id_),
+    )
+
+
+def _span(now: float) -> tuple[float, float]:
+    """Return what `due` is compared with; a due time beyond the second was set by a clock that was wrong."""
+    return now, now + LONGEST_WAIT_SECONDS
+
+
+def _day(now: float) -> tuple[float, float]:
+    return now, now + 86400
+
+
+def _row(transfer: Transfer, refusal: str, now: float) -> tuple[object, ...]:
+    mark, target = transfer.body.fingerprint, transfer.target
+    return (
+        transfer.id,
+        transfer.source,
+        os.fsencode(transfer.body.path),
+        str(mark),
+        mark.size,
+        min(mark.mtime_ns, _MAX_INTEGER),
+        target.bucket,
+        target.key,
+        _target_hash(target),
+        transfer.carrier,
+        json.dumps(dict(transfer.metadata)) if transfer.metadata else None,
+        int(State.FAILED if refusal else State.READY),
+        now,
+        refusal or None,
+    )
+
+
+def _target_hash(target: ObjectRef) -> int:
+    digest = hashlib.blake2b(f"{target.bucket}/{target.key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _candidate(path: bytes, mark: str) -> Candidate:
+    return Candidate(os.fsdecode(path), Fingerprint.parse(mark))
+
+
+def _transfer(row: Sequence[Any]) -> Transfer:
+    id_, source, carrier, path, mark, bucket, key, metadata = row[:8]
+    return Transfer(
+        id=id_,
+        source=source,
+        carrier=carrier,
+        body=_candidate(path, mark),
+        target=ObjectRef(bucket, key),
+        metadata=json.loads(metadata) if metadata else {},
+    )

@@ -1,0 +1,69 @@
+"""The state of a running agent as one value, and the file through which others may see it.
+
+The file is a view: nothing is ever read back from it to decide anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "status.json"
+STALE_SECONDS = 10.0
+"""The file of a running agent is never older."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldFile:
+    """A file that is held back, why, and for how many more seconds; None: until something changes."""
+
+    path: str
+    why: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """What the last scan of one source saw. `scanned_at` is in wall-clock seconds; None: not yet."""
+
+    scanned_at: float | None = None
+    found: int = 0
+    holds: dict[str, int] = field(default_factory=dict)
+    held: list[HeldFile] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One agent at one moment. `troubles` and `lanes` are what does not work, and why."""
+
+    version: str
+    pid: int
+    at: float
+    started_at: float
+    ledger: str
+    sources: dict[str, SourceReport]
+    troubles: dict[str, dict[str, Any]]
+    lanes: dict[str, str]
+
+
+def write(snapshot: Snapshot, folder: Path) -> None:
+    """Replace the file in one step, so that a reader sees one moment. Not durable; it need not be."""
+    part = folder / f"{FILE}.part"
+    text = json.dumps(asdict(snapshot), ensure_ascii=True)  # odd file names become escapes
+    part.write_text(text, encoding="ascii")
+    os.replace(part, folder / FILE)  # noqa: PTH105 - one system call, by design
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Read what the agent last wrote; None when there is nothing to read."""
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
