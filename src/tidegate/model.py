@@ -133,8 +133,7 @@ class Verdict(enum.Enum):
 class Outcome:
     """One piece of news from a carrier about the promise with this receipt.
 
-    `promise` is the id that the carrier names, or None if it names none: news with another id than that
-    of the promise with this receipt is not about it.
+    `promise` is the id that the carrier names; only if it names none (None) is the receipt all there is.
     """
 
     lane: str

@@ -34,7 +34,6 @@ class Settled:
     broken: list[tuple[Transfer, State, str]] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
     resumed: list[str] = field(default_factory=list)
-    foreign: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -146,10 +145,10 @@ class Ledger:
         cursor.run("UPDATE destination SET due = ?, failures = failures + 1 WHERE bucket = ?", (due, bucket))
 
     def sent(self, receipts: Iterable[tuple[bytes, str, int]]) -> None:
-        """Note where the carrier queued each promise: (id, lane, receipt)."""
+        """Note where the carrier queued each promise: (id, lane, receipt). News may have been faster."""
         with self._database.transaction() as cursor:
             cursor.run_many(
-                f"UPDATE promise SET lane = ?, receipt = ? WHERE id = ? AND state = {State.SENT:d}",
+                "UPDATE promise SET lane = ?, receipt = ? WHERE id = ? AND receipt IS NULL",
                 [(lane, receipt, id_) for id_, lane, receipt in receipts],
             )
 
@@ -199,12 +198,9 @@ class Ledger:
         return settled
 
     def _settle_one(self, cursor: Cursor, outcome: Outcome, settled: Settled, now: float) -> None:
-        rows = cursor.rows(
-            f"SELECT {_TRANSFER}, attempts FROM promise WHERE lane = ? AND receipt = ? AND state = 1",
-            (outcome.lane, outcome.receipt),
-        )
-        if not rows or outcome.promise not in (None, rows[0][0]):
-            settled.foreign += 1
+        rows = _about(cursor, outcome)
+        if not rows:
+            settled.counts["", "statuses_foreign"] += 1
             return
         transfer = _transfer(rows[0])
         if outcome.verdict is Verdict.STORED:
@@ -413,6 +409,25 @@ def _count(cursor: Cursor, counts: Mapping[tuple[str, str], int]) -> None:
     cursor.run_many(
         "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
         [(source, name, value) for (source, name), value in counts.items() if value],
+    )
+
+
+def _about(cursor: Cursor, outcome: Outcome) -> list[Any]:
+    """Find the unfinished promise that the news is about.
+
+    That this very version was stored is good news whichever attempt it comes from, even one whose answer
+    was lost. Bad news counts only for the attempt under way; its receipt may not be written down yet.
+    """
+    select = f"SELECT {_TRANSFER}, attempts FROM promise"
+    if outcome.promise is None:
+        return cursor.rows(
+            f"{select} WHERE lane = ? AND receipt = ? AND state = 1", (outcome.lane, outcome.receipt)
+        )
+    if outcome.verdict is Verdict.STORED:
+        return cursor.rows(f"{select} WHERE id = ? AND state IN (0, 1, 5)", (outcome.promise,))
+    return cursor.rows(
+        f"{select} WHERE id = ? AND state = 1 AND (receipt IS NULL OR (lane = ? AND receipt = ?))",
+        (outcome.promise, outcome.lane, outcome.receipt),
     )
 
 
