@@ -66,6 +66,7 @@ class Agent:
         self._leftovers: set[str] = set()
         self._scans: dict[str, tuple[float, Scan]] = {}
         self._audited = self._pruned = clock.steady()
+        self._released = False
         self.lost: LedgerLost | None = None
         self.woken = threading.Event()
         self._dispatching = self._loop("dispatch", self._dispatch)
@@ -191,8 +192,9 @@ class Agent:
         if steady - self._pruned > PRUNE_SECONDS:
             self._pruned = steady
             self._ledger.prune(keep=is_current, limit=PRUNE_LIMIT, now=now)
-        if dealt:
+        if self._released and not dealt:
             self._wake()
+        self._released = bool(dealt)
         return 0 if dealt else IDLE_SECONDS
 
     # Parts

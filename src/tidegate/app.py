@@ -166,10 +166,13 @@ class App:
 
     def _watch_over(self, agent: Agent, *, in_memory: bool) -> int | None:
         began = self._clock.steady()
+        written = float("-inf")
         while True:
-            agent.woken.wait(0.1 if self._once else SNAPSHOT_SECONDS)
+            agent.woken.wait(SNAPSHOT_SECONDS)
             agent.woken.clear()
-            self._write_snapshot(agent, in_memory=in_memory)
+            if self._clock.steady() - written >= SNAPSHOT_SECONDS:
+                self._write_snapshot(agent, in_memory=in_memory)
+                written = self._clock.steady()
             if agent.lost:
                 return None
             if self._stopping.is_set():
@@ -181,8 +184,6 @@ class App:
                     log.warning("there is room again: going back to the ledger on disk")
                     return None
                 began = self._clock.steady()
-            if not self._once:
-                self._stopping.wait(SNAPSHOT_SECONDS / 4)
 
     def _verdict(self, agent: Agent, began: float) -> int | None:
         """The exit code of a single pass; None while it is not over."""

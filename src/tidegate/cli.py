@@ -1,4 +1,4 @@
-"""The command line: reads what is asked, lets others do it, and turns what they say into text and exit codes."""
+"""The command line: reads what is asked, lets others do it, and says what they say, with an exit code."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.model import State
@@ -30,7 +31,7 @@ _WORDS = {
 def state(snapshot: Mapping[str, Any] | None, books: Books, *, now: float) -> dict[str, Any]:
     """Put together what the agent last said and what the ledger holds. Times are wall-clock seconds."""
     seen = snapshot or {}
-    running = bool(seen) and now - seen["at"] < STALE_SECONDS and os.path.exists(f"/proc/{seen['pid']}")
+    running = bool(seen) and now - seen["at"] < STALE_SECONDS and Path(f"/proc/{seen['pid']}").exists()
     tally, counters = books.tally(), books.counters()
     reports: Mapping[str, Any] = seen.get("sources", {})
     names = sorted({*tally, *reports} | ({*counters} - {""}))

@@ -41,6 +41,8 @@ class Walk:
         self._source = source
         self._never = never
         self._on_folder = on_folder
+        self._follow = source.follow_symlinks
+        self._excludes = bool(source.exclude)
         self._seen: set[tuple[int, int]] = set()
         self.problems: dict[str, str] = {}
         self.leftovers: list[str] = []
@@ -59,16 +61,14 @@ class Walk:
                             below = glob.below(positions, entry.name)
                             if below and self._enter(entry):
                                 stack.append((entry.path, below))
-                        elif match(entry.name):
-                            found = self._look(entry, folder)
-                            if found is not None:
-                                yield found
+                        elif match(entry.name) and (status := self._look(entry)):
+                            yield Found(entry.path, status, folder)
             except OSError as err:
                 self._problem(folder, f"cannot list the folder: {err.strerror}")
 
     def _is_folder(self, entry: os.DirEntry[str]) -> bool:
         try:
-            return entry.is_dir(follow_symlinks=self._source.follow_symlinks)
+            return entry.is_dir(follow_symlinks=self._follow)
         except OSError:
             return False
 
@@ -76,9 +76,9 @@ class Walk:
         if entry.name == PRIVATE_FOLDER:
             self.leftovers.append(entry.path)
             return False
-        if entry.path in self._never or self._excluded(entry.path, folder=True):
+        if entry.path in self._never or (self._excludes and self._excluded(entry.path, folder=True)):
             return False
-        if self._source.follow_symlinks:
+        if self._follow:
             if not self._inside(entry):
                 return False
             status = entry.stat()
@@ -87,8 +87,9 @@ class Walk:
             self._seen.add((status.st_dev, status.st_ino))
         return True
 
-    def _look(self, entry: os.DirEntry[str], folder: str) -> Found | None:
-        if self._excluded(entry.path, folder=False):
+    def _look(self, entry: os.DirEntry[str]) -> os.stat_result | None:
+        """Ask what the entry is; None: not a file of ours."""
+        if self._excludes and self._excluded(entry.path, folder=False):
             return None
         try:
             status = entry.stat(follow_symlinks=False)
@@ -104,10 +105,10 @@ class Walk:
         if not stat.S_ISREG(status.st_mode):
             self._problem(entry.path, "is not a regular file")
             return None
-        return Found(entry.path, status, folder)
+        return status
 
     def _may_follow(self, entry: os.DirEntry[str]) -> bool:
-        if not self._source.follow_symlinks:
+        if not self._follow:
             self._problem(entry.path, "is a symbolic link, and FollowSymlinks is false")
             return False
         return self._inside(entry)
@@ -121,10 +122,7 @@ class Walk:
         return False
 
     def _excluded(self, path: str, *, folder: bool) -> bool:
-        exclude = self._source.exclude
-        return (
-            bool(exclude) and exclude.which(relative(path, self._source.glob.root), folder=folder) is not None
-        )
+        return self._source.exclude.which(relative(path, self._source.glob.root), folder=folder) is not None
 
     def _problem(self, path: str, what: str) -> None:
         if len(self.problems) < 1000:

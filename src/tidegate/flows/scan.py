@@ -89,7 +89,7 @@ class Scanner:
             self._drops = self._ledger.drops
             self._known.clear()
         walk = Walk(self._source, self._never, self._on_folder)
-        newest: dict[str, Found] = {}
+        newest: dict[str, _Newest] = {}
         doubtful: dict[str, tuple[Fingerprint, float]] = {}
         batch: list[Found] = []
         per_folder = self._source.hold_back is HoldBack.NEWEST_PER_DIRECTORY
@@ -113,7 +113,7 @@ class Scanner:
             if len(batch) == BATCH:
                 self._promise(batch, moment, scan)
                 batch.clear()
-        batch += self._overdue(newest.values(), moment, doubtful, scan)
+        batch += self._overdue((best for _, best in newest.values()), moment, doubtful, scan)
         self._promise(batch, moment, scan)
         self._first_seen = doubtful
         self._finish(scan, walk, moment)
@@ -225,13 +225,16 @@ def _mark(found: Found) -> int:
     )
 
 
-def _keep_newest(newest: dict[str, Found], group: str, found: Found, moment: Moment) -> Found | None:
+_Newest = tuple[tuple[bool, int, int, int], Found]
+
+
+def _keep_newest(newest: dict[str, _Newest], group: str, found: Found, moment: Moment) -> Found | None:
     """Keep the newest file of the group back; return the one that it is not, if any."""
     best = newest.get(group)
-    if best is None:
-        newest[group] = found
-        return None
-    if rank(Fingerprint.of(found.stat), moment) <= rank(Fingerprint.of(best.stat), moment):
+    if best and best[0][0] and found.stat.st_mtime_ns < best[0][1]:
+        return found  # the commonest case: older than one with a believable date
+    mine = rank(Fingerprint.of(found.stat), moment)
+    if best and mine <= best[0]:
         return found
-    newest[group] = found
-    return best
+    newest[group] = mine, found
+    return best[1] if best else None

@@ -71,11 +71,12 @@ class Ledger:
         rows = [_row(transfer, refusal, now) for transfer, refusal in transfers]
         with self._database.transaction() as cursor:
             return cursor.run_many(
-                "INSERT INTO promise (id, source, path, fingerprint, size, modified, bucket, key, target, carrier,"
-                " metadata, state, changed_at, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id)"
-                " DO UPDATE SET bucket = excluded.bucket, key = excluded.key, target = excluded.target,"
-                " carrier = excluded.carrier, metadata = excluded.metadata, state = excluded.state, due = 0,"
-                " attempts = 0, changed_at = excluded.changed_at, note = excluded.note WHERE state = 4",
+                "INSERT INTO promise (id, source, path, fingerprint, size, modified, bucket, key, target,"
+                " carrier, metadata, state, changed_at, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+                " ON CONFLICT (id) DO UPDATE SET bucket = excluded.bucket, key = excluded.key,"
+                " target = excluded.target, carrier = excluded.carrier, metadata = excluded.metadata,"
+                " state = excluded.state, due = 0, attempts = 0, changed_at = excluded.changed_at,"
+                " note = excluded.note WHERE state = 4",
                 rows,
             )
 
@@ -293,7 +294,8 @@ class Ledger:
                 (now, *values),
             )
             failed = cursor.run(
-                f"UPDATE promise SET state = 0, due = 0, attempts = 0, changed_at = ? WHERE state = 5 {where}",
+                "UPDATE promise SET state = 0, due = 0, attempts = 0, changed_at = ?"
+                f" WHERE state = 5 {where}",
                 (now, *values),
             )
         return waiting + failed
@@ -376,7 +378,8 @@ class Ledger:
     def waiting_in(self, lane: str) -> list[tuple[int, Transfer, float]]:
         """List what waits in a lane, in its order: (receipt, transfer, since when)."""
         rows = self._database.rows(
-            f"SELECT {_TRANSFER}, receipt, changed_at FROM promise WHERE lane = ? AND state = 1 ORDER BY receipt",
+            f"SELECT {_TRANSFER}, receipt, changed_at FROM promise WHERE lane = ? AND state = 1"
+            " ORDER BY receipt",
             (lane,),
         )
         return [(row[-2], _transfer(row), row[-1]) for row in rows]
@@ -395,7 +398,8 @@ class Ledger:
         """Take back all that waits in a lane that is no more. Returns how many promises that were."""
         with self._database.transaction() as cursor:
             return cursor.run(
-                "UPDATE promise SET state = 0, due = 0, changed_at = ?, note = ? WHERE lane = ? AND state = 1",
+                "UPDATE promise SET state = 0, due = 0, changed_at = ?, note = ?"
+                " WHERE lane = ? AND state = 1",
                 (now, note, lane),
             )
 
