@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tidegate.model import Transfer
+
 REPEAT_SECONDS = 60.0
 BURST = 20
 """Of lines that differ only in what they are about, this many are written in each `REPEAT_SECONDS`."""
@@ -20,11 +22,11 @@ _QUIET_LOGGERS = ("asyncio",)  # the SDK's loop complains there of tasks that we
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the transfer it is about."""
+    """One JSON object a line: time, level, logger, message, and the fields of what it is about."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        line = {
+        line: dict[str, object] = {
             "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
                 timespec="milliseconds"
             ),
@@ -32,11 +34,17 @@ class JsonLines(logging.Formatter):
             "loggerName": record.name,
             "message": record.getMessage(),
         }
-        if hasattr(record, "transfer"):
-            line["transfer"] = record.transfer
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=True)
+
+
+def about(event: str, transfer: Transfer, **more: object) -> dict[str, dict[str, object]]:
+    """Return the `extra` of a log line that tells what happened to a promise."""
+    body, target = transfer.body, transfer.target
+    fields = {"event": event, "source": transfer.source, "path": body.path, "size": body.fingerprint.size}
+    return {"fields": {**fields, "bucket": target.bucket, "key": target.key, **more}}
 
 
 class Lines(logging.Formatter):

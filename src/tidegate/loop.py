@@ -88,6 +88,8 @@ class Loop:
                 self._lost(err)
                 return
             except Exception:
+                if self._stopping.is_set():
+                    return  # what it worked with has been closed under it
                 failures += 1
                 pause = min(2.0**failures, SLOWEST_RETRY_SECONDS)
                 log.exception("%s failed and is tried again in %.0f seconds", self.name, pause)

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tidegate.flows.dispatch import log_broken
+from tidegate.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +54,7 @@ def _settle(
             transfer.body.path,
             transfer.target,
             transfer.body.fingerprint.size,
-            extra={"transfer": transfer.id.hex()},
+            extra=about("stored", transfer),
         )
     for transfer, state, note in settled.broken:
         log_broken(transfer, state, note)

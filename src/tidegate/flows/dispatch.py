@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.disk.walk import is_current
 from tidegate.errors import Refused, Unavailable
+from tidegate.logs import about
 from tidegate.model import State
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def dispatch(source: str, carrier: Carrier, ledger: Ledger, *, now: float) -> in
 def log_broken(transfer: Transfer, state: State, note: str) -> None:
     """Tell of a promise that was refused, once for each time."""
     fate = "goes to quarantine" if state is State.FAILED else "is tried again"
-    log.warning("%s %s: %s", transfer.body.path, fate, note, extra={"transfer": transfer.id.hex()})
+    event = "quarantined" if state is State.FAILED else "refused"
+    log.warning("%s %s: %s", transfer.body.path, fate, note, extra=about(event, transfer, reason=note))
 
 
 def _still_there(claimed: Sequence[Transfer], ledger: Ledger, now: float) -> list[Transfer]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.config import After
 from tidegate.disk.release import Fate, Released, delete, move_to, put_back, release
+from tidegate.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,11 +72,15 @@ def _write_down(
         note = one.note or one.fate.value
         if one.fate in (Fate.FAILED, Fate.OPEN):
             again.append((transfer.id, note))
-            log.warning("%s is stored but cannot be let go yet: %s", one.candidate.path, note)
+            extra = about("not_released", transfer, reason=note)
+            log.warning("%s is stored but cannot be let go yet: %s", one.candidate.path, note, extra=extra)
             continue
         done.append((transfer, _counter(one.fate, source.after), note))
         if one.fate is Fate.CHANGED:
-            log.info("%s has changed since it was stored and is sent again %s", one.candidate.path, one.note)
+            extra = about("changed", transfer)
+            log.info(
+                "%s has changed since it was stored and goes again %s", transfer.body.path, note, extra=extra
+            )
     if done:
         ledger.done(done, now=now)
     if again:

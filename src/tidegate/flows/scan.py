@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tidegate.config import After, HoldBack
 from tidegate.disk.walk import Found, Walk, is_current
 from tidegate.disk.writers import has_writer
+from tidegate.logs import about
 from tidegate.model import Candidate, Fingerprint, State
 from tidegate.policy import SETTLE_TICK_SECONDS, Held, Hold, plan, rank, unchanged_seconds
 
@@ -187,7 +188,8 @@ class Scanner:
             scan.promised += self._ledger.offer(offers, now=moment.wall)
         for transfer, refusal in offers:
             if refusal:
-                log.error("%s: cannot be sent and stays where it is: %s", transfer.body.path, refusal)
+                extra = about("quarantined", transfer, reason=refusal)
+                log.error("%s can never be sent and stays: %s", transfer.body.path, refusal, extra=extra)
 
     def _is_free(self, path: str, scan: Scan) -> bool:
         try:
