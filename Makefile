@@ -1,27 +1,48 @@
 # make demo    see it work, on stand-ins that run on this machine (make demo CONFIG=my.yaml: your own configuration)
-# make test    formatting, lint, types and every test
-# make bench   the figures of bench/RESULTS.md
-SHELL := /bin/bash
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3; do \
-	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
-VENV := .venv
-BIN := $(VENV)/bin
+# make test    formatting, lint, types and every test; then the same tests on each other CPython from 3.10 on
+#              that is here, on PATH or in pyenv, but for those marked slow: they run whole processes for long,
+#              and what differs between versions shows in the others
+# make bench   the figures of bench/RESULTS.md (make bench FLAGS="--quick": a first look)
+# make clean   away with everything that these have made
+.PHONY: demo test other-pythons bench clean
 
-.PHONY: demo test bench clean
+demo: .venv/ready
+	@.venv/bin/python examples/demo.py $(if $(CONFIG),--config "$(CONFIG)")
 
-$(VENV)/ready: requirements.txt requirements_dev.txt
-	@test -n "$(PYTHON)" || { echo "tidegate needs Python 3.10 or newer, and none was found on PATH."; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
-		echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv)."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements_dev.txt
-	@touch $@
+test: .venv/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -n 2
+	@mine=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | tr "\n" " "); \
+		$(MAKE) --no-print-directory other-pythons OTHERS="$$others"
 
-test: $(VENV)/ready
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+other-pythons:
+	@test -z "$(OTHERS)" || $(MAKE) --no-print-directory -j 2 $(OTHERS:%=.venv-%/ready)
+	@for version in $(OTHERS); do \
+		echo "Python $$version, all tests but the slow ones:"; \
+		.venv-$$version/bin/python -m pytest -n 2 -m "not slow" -p no:cacheprovider || exit 1; \
+	done
+
+bench: .venv/ready
+	.venv/bin/python bench/streams.py $(FLAGS)
 
 clean:
-	rm -rf $(VENV) demo-data build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build zip-build greengrass-build src/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment .venv is made with the Python to prefer, .venv-3.x with that version.
+define make_venv
+@python=$$(.ci/pythons | awk '$(1) { print $$2; exit }') && test -n "$$python" && \
+	echo "making $(@D) with $$python" && "$$python" -m venv $(@D)
+@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements_dev.txt
+@touch $@
+endef
+
+.venv/ready: requirements.txt requirements_dev.txt
+	$(call make_venv,1)
+
+.venv-%/ready: requirements.txt requirements_dev.txt
+	$(call make_venv,$$1 == "$*")

@@ -35,7 +35,10 @@ PRUNE_LIMIT = 20_000
 IDLE_SECONDS = 1.0
 
 LAZINESS = 9
-"""A scan is followed by a pause of at least this many times what it cost: at most a tenth of a processor."""
+"""A scan is followed by a pause of at least this many times what it cost: at most a tenth of a processor.
+
+Nudges do not shorten it, or a file that is written all the time would have its folder scanned all the time.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class Agent:
         self._watch = Watch()
         self._leftovers: set[str] = set()
         self._scans: dict[str, tuple[float, Scan]] = {}
+        self._rests: dict[str, float] = {}
         self._audited = self._pruned = clock.steady()
         self._released = False
         self.lost: LedgerLost | None = None
@@ -149,7 +153,10 @@ class Agent:
         if self._once and source.name in self._scans:
             return source.interval_seconds
         moment = self._clock.now()
+        if moment.steady < self._rests.get(source.name, 0):  # nudged too soon
+            return self._rests[source.name] - moment.steady
         scan = scanner.scan(moment)
+        self._rests[source.name] = self._clock.steady() + LAZINESS * scan.cpu_seconds
         if scan.leftovers:
             self._leftovers.update(scan.leftovers)
             self._releasing.nudge()
@@ -182,12 +189,18 @@ class Agent:
 
     def _release(self) -> float:
         now = self._clock.wall()
-        dealt = sum(release_stored(source, self._ledger, now=now) for source in self._config.sources)
-        if self._leftovers:
-            leftovers, self._leftovers = self._leftovers, set()
+        sources = self._config.sources
+        dealt = 0
+        if len(self._scans) == len(sources):  # before, a source may not yet know that it needs a file, too
+            dealt = sum(
+                release_stored(source, self._ledger, others=set(sources) - {source}, now=now)
+                for source in sources
+            )
+        if leftovers := set(self._leftovers):
             if return_leftovers(leftovers):
                 self._scans.clear()
                 self.scan_now()
+            self._leftovers -= leftovers  # not before: a single pass must not end in between
         steady = self._clock.steady()
         if steady - self._pruned > PRUNE_SECONDS:
             self._pruned = steady

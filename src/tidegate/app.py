@@ -192,9 +192,9 @@ class App:
         if self._timeout is not None and self._clock.steady() - began > self._timeout:
             log.error("not everything was settled within %.0f seconds", self._timeout)
             return 5
-        now = self._clock.wall()
+        now, passed = self._clock.wall(), self._clock.steady() - began
         for trouble in agent.troubles().values():
-            if now - trouble.since > UNAVAILABLE_SECONDS:
+            if min(now - trouble.since, passed) > UNAVAILABLE_SECONDS:  # an old one may have been mended
                 log.error("given up: %s", trouble.reason)
                 return 5
         return None

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 5
     except BrokenPipeError:
         code = 0  # whoever read our output has seen enough
+    except OSError as err:  # a folder or a file that cannot be used
+        print(err, file=sys.stderr)
+        code = 2
     with_output_gone = sys.stdout.closed
     if not with_output_gone:
         _flush()
@@ -83,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the agent's own folder (default: $TIDEGATE_WORK_DIR, else %(default)s)",
     )
 
+    _add_running(commands, shared)
+    _add_asking(commands, shared)
+    _add_mending(commands, shared)
+    return parser
+
+
+def _add_running(commands: Any, shared: argparse.ArgumentParser) -> None:
     run = _command(commands, shared, "run", _run, "run the agent", "tidegate run --config my.yaml")
     run.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, as YAML")
     run.add_argument(
@@ -95,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         help="with --once: give up after so many seconds (default: never)",
     )
 
+
+def _add_asking(commands: Any, shared: argparse.ArgumentParser) -> None:
     status = _command(
         commands, shared, "status", _status, "show what waits, and why", "tidegate status --json"
     )
@@ -112,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("--config", type=Path, metavar="FILE", help="ask this configuration, not the agent's")
     why.add_argument("--json", action="store_true", help="print JSON")
 
+
+def _add_mending(commands: Any, shared: argparse.ArgumentParser) -> None:
     retry = _command(
         commands,
         shared,
@@ -133,7 +147,6 @@ def _parser() -> argparse.ArgumentParser:
         "tidegate check-config my.yaml",
     )
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration, as YAML")
-    return parser
 
 
 def _command(

@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping; YAML itself would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         """See yaml.SafeLoader."""
+        names = [
+            key.value for key, _ in node.value if key.tag != _MERGE
+        ]  # what a merge brings may stand again
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        if len(mapping) < len({id(key) for key, _ in node.value}):
-            names = [key.value for key, _ in node.value]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice} stands twice", node.start_mark
-            )
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name} stands twice", node.start_mark
+                )
         return mapping
 
 

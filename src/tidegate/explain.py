@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidegate.config import HoldBack
-from tidegate.disk.walk import Walk, inside, relative
+from tidegate.disk.walk import Walk, inside, lies_in, relative
 from tidegate.disk.writers import has_writer, processes_writing
 from tidegate.model import Candidate, Fingerprint
+from tidegate.pattern import Glob
 from tidegate.policy import SETTLE_TICK_SECONDS, plan, rank, unchanged_seconds
 
 if TYPE_CHECKING:
@@ -61,19 +62,14 @@ def _about(path: str, source: Source, thing: str, never: frozenset[str], moment:
 def _mismatch(path: str, source: Source, never: frozenset[str]) -> str:
     """Why the source has nothing to do with the file; empty: it has."""
     root = source.glob.root
-    if any(f"{path}/".startswith(f"{folder}/") for folder in never):
+    if lies_in(path, never):
         return "it lies in a folder of the agent's own, which is never scanned"
     if not f"{path}/".startswith(f"{root.rstrip('/')}/"):
         return f"it is not below {root}"
     if not source.glob.match_path(path):
-        hidden = not source.include_hidden and any(
-            part.startswith(".") for part in relative(path, root).split("/")
-        )
-        return (
-            "it is hidden, and IncludeHidden is false"
-            if hidden
-            else f"PathName {source.glob.text} does not match"
-        )
+        if Glob.parse(source.glob.text, hidden=True).match_path(path):
+            return "it is hidden, and IncludeHidden is false"
+        return f"PathName {source.glob.text} does not match"
     pattern = source.exclude.which_on_the_way(relative(path, root)) if source.exclude else None
     if pattern is not None:
         return f"Exclude {pattern} leaves it out"

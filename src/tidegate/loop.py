@@ -70,7 +70,9 @@ class Loop:
         self.nudge()
 
     def join(self, seconds: float) -> bool:
-        """Wait for its end. Tells whether it has ended."""
+        """Wait for its end. Tells whether it has ended; one that never began has."""
+        if self._thread.ident is None:
+            return True
         self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 

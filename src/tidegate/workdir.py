@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -65,7 +66,9 @@ def open_ledger(folder: Path, *, jitter: Callable[[], float], in_memory: bool) -
 def set_aside(folder: Path, reason: str) -> None:
     """Rename a damaged ledger, and what belongs to it, so that it can be looked into later."""
     path = ledger_path(folder)
-    aside = path.with_name(f"ledger.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.db")
+    stem = f"ledger.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    names = (path.with_name(f"{stem}{'-' * bool(count)}{count or ''}.db") for count in itertools.count())
+    aside = next(name for name in names if not name.exists())
     for suffix in ("", "-wal", "-shm"):
         if os.path.exists(f"{path}{suffix}"):  # noqa: PTH110 - a suffix, not a child
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH105

@@ -254,6 +254,10 @@ def test_the_original_name_travels_as_ascii_and_back(path: str) -> None:
     assert unquote_to_bytes(told).decode("utf-8", "surrogateescape") == path
 
 
+def test_an_original_name_that_looks_encoded_already_is_not_mistaken() -> None:
+    assert original_name("a/50%41 ü\udcff") == "a/50%2541%20%C3%BC%FF"
+
+
 def test_of_a_path_too_long_for_metadata_only_the_last_part_travels() -> None:
     assert original_name("é/" * 250 + "b c") == "b%20c"
     assert original_name("a/" * 700 + "b") == "a/" * 700 + "b"

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import enum
 import errno
+import filecmp
+import hashlib
 import os
 import shutil
-import uuid
+import stat
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -110,13 +112,22 @@ def move_to(target: str, root: str) -> Callable[[str, str], None]:
 
 
 def put_back(folder: str) -> list[str]:
-    """Return what a dead process left in a private folder to its place. Returns the paths it has now."""
+    """Return what a dead process left in a private folder to its place. Returns the paths it has now.
+
+    What cannot go back stays and keeps no other; the error is raised when nothing else could go back.
+    """
     paths = []
+    failure: OSError | None = None
     for name in os.listdir(folder):
         private = os.path.join(folder, name)
-        paths.append(_rename_to_free_name(private, os.path.join(os.path.dirname(folder), name)))
+        try:
+            paths.append(_rename_to_free_name(private, os.path.join(os.path.dirname(folder), name)))
+        except OSError as err:
+            failure = err
     with suppress(OSError):
         os.rmdir(folder)
+    if failure and not paths:
+        raise failure
     return paths
 
 
@@ -124,13 +135,23 @@ def _take_aside(candidate: Candidate, descriptors: ExitStack) -> _Aside | Fate:
     path = candidate.path
     if os.path.islink(path):
         return _release_link(candidate)
-    descriptor = descriptors.enter_context(opened(path))
-    leased = take_lease(descriptor)
-    if Fingerprint.of(os.fstat(descriptor)) != candidate.fingerprint:
-        return Fate.CHANGED
-    mark = candidate.fingerprint
-    if leased is False or (leased is None and processes_writing(mark.device, mark.inode)):
-        return Fate.OPEN
+    with ExitStack() as own:  # a file that stays is closed at once: its writers must not wait for our lease
+        descriptor = own.enter_context(opened(path))
+        leased = take_lease(descriptor)
+        if Fingerprint.of(os.fstat(descriptor)) != candidate.fingerprint:
+            return Fate.CHANGED
+        mark = candidate.fingerprint
+        if leased is False or (leased is None and processes_writing(mark.device, mark.inode)):
+            return Fate.OPEN
+        private = _private_name(path)
+        os.rename(path, private)
+        descriptors.enter_context(own.pop_all())
+        moved = Fingerprint.of(os.stat(private, follow_symlinks=False))
+        return _Aside(candidate, private, descriptor, bool(leased), moved)
+
+
+def _private_name(path: str) -> str:
+    """Make the private folder beside the file; return the name that the file gets in it."""
     folder = os.path.join(os.path.dirname(path), PRIVATE_FOLDER)
     private = os.path.join(folder, os.path.basename(path))
     with suppress(FileExistsError):
@@ -139,9 +160,7 @@ def _take_aside(candidate: Candidate, descriptors: ExitStack) -> _Aside | Fate:
         raise FileExistsError(
             errno.EEXIST, "a file of that name was left there and is not yet put back", private
         )
-    os.rename(path, private)
-    moved = Fingerprint.of(os.stat(private, follow_symlinks=False))
-    return _Aside(candidate, private, descriptor, bool(leased), moved)
+    return private
 
 
 def _finish(one: _Aside, dispose: Callable[[str, str], None]) -> Released:
@@ -169,27 +188,36 @@ def _finish(one: _Aside, dispose: Callable[[str, str], None]) -> Released:
 
 def _release_link(candidate: Candidate) -> Fate:
     """Remove a link whose target is what was stored. The target itself is never touched."""
-    if Fingerprint.of(os.stat(candidate.path)) != candidate.fingerprint:
+    path = candidate.path
+    link = os.lstat(path)
+    if Fingerprint.of(os.stat(path)) != candidate.fingerprint:
         return Fate.CHANGED
-    os.unlink(candidate.path)
-    return Fate.RELEASED
+    private = _private_name(path)
+    os.rename(path, private)
+    if os.path.samestat(link, os.lstat(private)):
+        os.unlink(private)
+    else:  # a file has taken the place of the link meanwhile
+        _rename_to_free_name(private, path)
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(private))
+    return Fate.RELEASED if not os.path.lexists(path) else Fate.CHANGED
 
 
 def _rename_to_free_name(old: str, wanted: str) -> str:
     """Give the file the name wanted, or one like it if that is taken: never replace another file."""
-    stem, extension = os.path.splitext(wanted)
     name = wanted
     for attempt in range(1, 1000):
         try:
             os.link(old, name, follow_symlinks=False)
         except FileExistsError:
-            name = f"{stem}.kept-{attempt}{extension}"
-            continue
+            if not _is_same_file(old, name):  # else: this file, linked by one who died before the next line
+                name = _kept_name(wanted, attempt)
+                continue
         except OSError as err:
-            if err.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            if err.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
                 raise
             if os.path.lexists(name):  # a file system without hard links: the next best
-                name = f"{stem}.kept-{attempt}{extension}"
+                name = _kept_name(wanted, attempt)
                 continue
             os.rename(old, name)
             return name
@@ -198,18 +226,48 @@ def _rename_to_free_name(old: str, wanted: str) -> str:
     raise FileExistsError(errno.EEXIST, "a thousand files of that name are there already", wanted)
 
 
-def _copy_across(private: str, wanted: str) -> None:
-    """Move to another file system: the copy is durable before the original goes."""
-    folder = os.path.dirname(wanted)
-    part = os.path.join(folder, f".tidegate-{uuid.uuid4().hex}.part")
+def _kept_name(wanted: str, attempt: int) -> str:
+    """Return another name for a file whose own is taken, cut to the 255 bytes that a name may have."""
+    folder, name = os.path.split(wanted)
+    stem, extension = os.path.splitext(name)
+    ending = f".kept-{attempt}{extension if len(extension) < 32 else ''}"
+    room = 255 - len(os.fsencode(ending))
+    return os.path.join(folder, os.fsdecode(os.fsencode(stem)[:room]) + ending)
+
+
+def _is_same_file(path: str, other: str) -> bool:
     try:
-        shutil.copy2(private, part)
-        with opened(part) as descriptor:
-            os.fsync(descriptor)
-        _rename_to_free_name(part, wanted)
+        return os.path.samestat(os.lstat(path), os.lstat(other))
+    except FileNotFoundError:
+        return False
+
+
+def _copy_across(private: str, wanted: str) -> None:
+    """Move to another file system: the copy is durable before the original goes.
+
+    One who died here may have left a part, which has the same name each time, or the whole copy.
+    """
+    folder = os.path.dirname(wanted)
+    mark = hashlib.blake2b(os.fsencode(wanted), digest_size=16).hexdigest()
+    part = os.path.join(folder, f".tidegate-{mark}.part")
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    try:
+        if not _is_copy(private, wanted):
+            shutil.copy2(private, part)
+            with opened(part) as descriptor:
+                os.fsync(descriptor)
+            _rename_to_free_name(part, wanted)
         fsync_folder(folder)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
     os.unlink(private)
+
+
+def _is_copy(path: str, other: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(other).st_mode) and filecmp.cmp(path, other, shallow=False)
+    except FileNotFoundError:
+        return False

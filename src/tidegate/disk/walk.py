@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.model import Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tidegate.config import Source
     from tidegate.model import Candidate
@@ -43,12 +44,15 @@ class Walk:
         self._on_folder = on_folder
         self._follow = source.follow_symlinks
         self._excludes = bool(source.exclude)
-        self._seen: set[tuple[int, int]] = set()
+        self._seen = set(_marks(never))  # by whatever name they are reached
         self.problems: dict[str, str] = {}
         self.leftovers: list[str] = []
 
     def __iter__(self) -> Iterator[Found]:
         glob = self._source.glob
+        if lies_in(glob.root, self._never):
+            self._problem(glob.root, "lies in a folder of the agent's own, which is never scanned")
+            return
         stack = [(glob.root, glob.start)]
         while stack:
             folder, positions = stack.pop()
@@ -58,6 +62,10 @@ class Walk:
                     match = glob.file_matcher(positions)
                     for entry in entries:
                         if self._is_folder(entry):
+                            if entry.name == PRIVATE_FOLDER:  # whether or not the pattern leads there
+                                if not entry.is_symlink():
+                                    self.leftovers.append(entry.path)
+                                continue
                             below = glob.below(positions, entry.name)
                             if below and self._enter(entry):
                                 stack.append((entry.path, below))
@@ -73,18 +81,19 @@ class Walk:
             return False
 
     def _enter(self, entry: os.DirEntry[str]) -> bool:
-        if entry.name == PRIVATE_FOLDER:
-            self.leftovers.append(entry.path)
-            return False
         if entry.path in self._never or (self._excludes and self._excluded(entry.path, folder=True)):
             return False
-        if self._follow:
-            if not self._inside(entry):
-                return False
+        if self._follow and not self._inside(entry):
+            return False
+        try:
             status = entry.stat()
-            if (status.st_dev, status.st_ino) in self._seen:
-                return False
-            self._seen.add((status.st_dev, status.st_ino))
+        except OSError:
+            return False  # gone since it was listed
+        mark = status.st_dev, status.st_ino
+        if mark in self._seen:
+            return False
+        if self._follow:
+            self._seen.add(mark)
         return True
 
     def _look(self, entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -127,6 +136,19 @@ class Walk:
     def _problem(self, path: str, what: str) -> None:
         if len(self.problems) < 1000:
             self.problems[path] = what
+
+
+def lies_in(path: str, folders: Iterable[str]) -> bool:
+    """Tell whether the path is, or lies below, one of the folders, all links followed."""
+    real = f"{os.path.realpath(path)}/"
+    return any(real.startswith(f"{os.path.realpath(folder)}/") for folder in folders)
+
+
+def _marks(folders: Iterable[str]) -> Iterator[tuple[int, int]]:
+    for folder in folders:
+        with suppress(OSError):  # it need not exist yet
+            status = os.stat(folder)
+            yield status.st_dev, status.st_ino
 
 
 def relative(path: str, root: str) -> str:

@@ -112,15 +112,19 @@ def _hand_over(carrier: Carrier, work: deque[tuple[Transfer, str]]) -> _HandedOv
                 transfer, lane = work.popleft()
             except IndexError:
                 return
+            if result.unavailable:
+                result.left.append((transfer.id, str(result.unavailable)))
+                continue
             try:
-                if result.unavailable:
-                    raise result.unavailable
                 result.receipts.append((transfer.id, lane, carrier.start(transfer, lane)))
             except Refused as err:
                 result.refused.append((transfer.id, str(err)))
             except Unavailable as err:
                 result.unavailable = err
                 result.left.append((transfer.id, str(err)))
+            except Exception as err:  # a bug; but no promise may stand for ever as if it were under way
+                log.exception("%s could not be handed over", transfer.body.path)
+                result.refused.append((transfer.id, f"could not be handed over: {err!r}"))
 
     hands = [
         threading.Thread(target=hand, daemon=True, name="hand") for _ in range(min(HANDS, len(work)) - 1)

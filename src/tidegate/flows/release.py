@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from tidegate.config import After
 from tidegate.disk.release import Fate, Released, delete, move_to, put_back, release
+from tidegate.disk.walk import is_current, relative
 from tidegate.logs import about
+from tidegate.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tidegate.config import Source
     from tidegate.ledger import Ledger
-    from tidegate.model import Transfer
+    from tidegate.model import Candidate, Transfer
 
 BATCH = 64
 
@@ -24,8 +26,11 @@ BATCH = 64
 log = logging.getLogger(__name__)
 
 
-def release_stored(source: Source, ledger: Ledger, *, now: float) -> int:
-    """Deal with one batch of the source's stored files. Returns how many there were."""
+def release_stored(source: Source, ledger: Ledger, *, others: Iterable[Source] = (), now: float) -> int:
+    """Deal with one batch of the source's stored files. Returns how many there were.
+
+    A file that is meant for `others`, too, stays until each of them has stored it.
+    """
     transfers = ledger.stored(
         source.name, retention_seconds=source.delete_after_seconds, limit=BATCH, now=now
     )
@@ -34,11 +39,12 @@ def release_stored(source: Source, ledger: Ledger, *, now: float) -> int:
     if source.after is After.KEEP:
         ledger.done([(transfer, "files_kept", "") for transfer in transfers], now=now)
         return len(transfers)
+    free = _not_needed(transfers, [other for other in others if _overlap(source, other)], ledger, now)
     dispose = move_to(source.move_to, source.glob.root) if source.move_to else delete
-    released = release([transfer.body for transfer in transfers], dispose)
-    _write_down(source, ledger, {transfer.body: transfer for transfer in transfers}, released, now)
+    released = release([transfer.body for transfer in free], dispose)
+    _write_down(source, ledger, {transfer.body: transfer for transfer in free}, released, now)
     if source.prune_empty_directories:
-        _prune({os.path.dirname(transfer.body.path) for transfer in transfers}, source.glob.root)
+        _prune({os.path.dirname(transfer.body.path) for transfer in free}, source.glob.root)
     return len(transfers)
 
 
@@ -57,6 +63,44 @@ def return_leftovers(folders: Iterable[str]) -> int:
             log.warning("%s is back in its place: the agent had died while releasing it", path)
         returned += len(paths)
     return returned
+
+
+def _not_needed(
+    transfers: Sequence[Transfer], others: Sequence[Source], ledger: Ledger, now: float
+) -> Sequence[Transfer]:
+    """Leave out what another source is yet to store: that is looked at again later."""
+    if not others:
+        return transfers
+    free = []
+    for transfer in transfers:
+        body = transfer.body
+        ids = {body.identity(other.name): other.name for other in others if _means(other, body.path)}
+        states = ledger.known(list(ids))
+        missing = [id_ for id_ in ids if states.get(id_) not in (State.STORED, State.DONE)]
+        if not missing or not _is_there(body):
+            free.append(transfer)
+            continue
+        under_way = all(states.get(id_) in (State.READY, State.SENT) for id_ in missing)
+        names = ", ".join(ids[id_] for id_ in missing)
+        ledger.not_released([(transfer.id, f"source {names} has not stored it yet")], now=now, soon=under_way)
+    return free
+
+
+def _is_there(candidate: Candidate) -> bool:
+    try:
+        return is_current(candidate)
+    except OSError:  # the release finds out why, and tells
+        return False
+
+
+def _overlap(source: Source, other: Source) -> bool:
+    roots = [f"{one.glob.root.rstrip('/')}/" for one in (source, other)]
+    return roots[0].startswith(roots[1]) or roots[1].startswith(roots[0])
+
+
+def _means(source: Source, path: str) -> bool:
+    below = relative(path, source.glob.root)
+    return source.glob.match_path(path) and not source.exclude.which_on_the_way(below)
 
 
 def _write_down(

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tidegate.ledger.database import Cursor, Database
-from tidegate.model import Candidate, Fingerprint, ObjectRef, State, Transfer, Trouble, Verdict
-from tidegate.policy import LONGEST_WAIT_SECONDS, MAX_ATTEMPTS, pause_seconds, retry_seconds
+from tidegate.ledger.rows import (
+    MAX_INTEGER,
+    TRANSFER,
+    add_counts,
+    as_candidate,
+    as_row,
+    as_transfer,
+    day_span,
+    move,
+    stored_before,
+    wait_span,
+)
+from tidegate.model import State, Transfer, Trouble, Verdict
+from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from tidegate.model import Outcome
+    from tidegate.model import Candidate, Outcome
 
 HISTORY = 10_000
 """Finished promises that are remembered, so that `explain` can tell what became of a file."""
-
-_MAX_INTEGER = 2**63 - 1
-_TRANSFER = "id, source, carrier, path, fingerprint, bucket, key, metadata"
 
 
 @dataclass(slots=True)
@@ -68,7 +75,7 @@ class Ledger:
 
         The text beside a transfer, if any, is why it can never be kept: it goes straight to quarantine.
         """
-        rows = [_row(transfer, refusal, now) for transfer, refusal in transfers]
+        rows = [as_row(transfer, refusal, now) for transfer, refusal in transfers]
         with self._database.transaction() as cursor:
             return cursor.run_many(
                 "INSERT INTO promise (id, source, path, fingerprint, size, modified, bucket, key, target,"
@@ -101,13 +108,13 @@ class Ledger:
             transfers: list[Transfer] = []
             for bucket, most in self._open_buckets(cursor, source, now):
                 rows = cursor.rows(
-                    f"SELECT {_TRANSFER} FROM promise p WHERE source = ? AND bucket = ? AND state = 0"
+                    f"SELECT {TRANSFER} FROM promise p WHERE source = ? AND bucket = ? AND state = 0"
                     " AND (due <= ? OR due > ?) AND NOT EXISTS (SELECT 1 FROM promise o"
                     "   WHERE o.target = p.target AND o.state < 2 AND (o.state = 1 OR o.seq < p.seq))"
                     " ORDER BY modified LIMIT ?",
-                    (source, bucket, *_span(now), min(most, limit - len(transfers))),
+                    (source, bucket, *wait_span(now), min(most, limit - len(transfers))),
                 )
-                transfers += map(_transfer, rows)
+                transfers += map(as_transfer, rows)
                 if rows and most == 1:
                     self._probe(cursor, bucket, now)
             cursor.run_many(
@@ -135,8 +142,8 @@ class Ledger:
             bucket = following
             due = pauses.get(bucket)
             if due is None:
-                buckets.append((bucket, _MAX_INTEGER))
-            elif due <= now or due > _span(now)[1]:
+                buckets.append((bucket, MAX_INTEGER))
+            elif due <= now or due > wait_span(now)[1]:
                 buckets.append((bucket, 1))
 
     def _probe(self, cursor: Cursor, bucket: str, now: float) -> None:
@@ -169,16 +176,26 @@ class Ledger:
         with self._database.transaction() as cursor:
             for id_, note in notes:
                 rows = cursor.rows(
-                    f"SELECT {_TRANSFER}, attempts FROM promise WHERE id = ? AND state = {State.SENT:d}",
+                    f"SELECT {TRANSFER}, attempts FROM promise WHERE id = ? AND state = {State.SENT:d}",
                     (id_,),
                 )
                 broken += [self._refused(cursor, row, note, counts, now) for row in rows]
-            _count(cursor, counts)
+            add_counts(cursor, counts)
         return broken
 
     def recover(self, *, now: float) -> int:
-        """Take back what was given out and never acknowledged. Only for the one owner, at its start."""
+        """Take back what was given out and never acknowledged. Only for the one owner, at its start.
+
+        A start is also when somebody may have changed a bucket or the configuration: paused buckets are
+        tried at once, and for files that had no possible key one is looked for anew.
+        """
         with self._database.transaction() as cursor:
+            cursor.run("UPDATE destination SET due = 0")
+            cursor.run(
+                f"UPDATE promise SET state = {State.DROPPED:d}, due = ?, changed_at = ?"
+                f" WHERE state = {State.FAILED:d} AND key = ''",
+                (now, now),
+            )
             return cursor.run(
                 f"UPDATE promise SET state = {State.READY:d}, due = 0, changed_at = ?"
                 f" WHERE state = {State.SENT:d} AND receipt IS NULL",
@@ -193,7 +210,7 @@ class Ledger:
         with self._database.transaction() as cursor:
             for outcome in outcomes:
                 self._settle_one(cursor, outcome, settled, now)
-            _count(cursor, settled.counts)
+            add_counts(cursor, settled.counts)
             if position is not None:
                 cursor.run("INSERT OR REPLACE INTO position VALUES (?, ?)", (carrier, position))
         return settled
@@ -203,9 +220,9 @@ class Ledger:
         if not rows:
             settled.counts["", "statuses_foreign"] += 1
             return
-        transfer = _transfer(rows[0])
+        transfer = as_transfer(rows[0])
         if outcome.verdict is Verdict.STORED:
-            _move(cursor, transfer.id, State.STORED, now, note=None)
+            move(cursor, transfer.id, State.STORED, now, note=None)
             settled.counts[transfer.source, "files_stored"] += 1
             settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
             if cursor.run("DELETE FROM destination WHERE bucket = ?", (transfer.target.bucket,)):
@@ -214,7 +231,7 @@ class Ledger:
         elif outcome.verdict is Verdict.REFUSED:
             settled.broken.append(self._refused(cursor, rows[0], outcome.note, settled.counts, now))
         else:
-            _move(cursor, transfer.id, State.READY, now, note=outcome.note)
+            move(cursor, transfer.id, State.READY, now, note=outcome.note)
             settled.counts[transfer.source, "retries"] += 1
             if outcome.verdict is Verdict.BLOCKED:
                 self._pause(cursor, transfer.target.bucket, outcome.note, settled, now)
@@ -222,10 +239,10 @@ class Ledger:
     def _refused(
         self, cursor: Cursor, row: Sequence[Any], note: str, counts: Counter[tuple[str, str]], now: float
     ) -> tuple[Transfer, State, str]:
-        transfer, attempts = _transfer(row), row[-1] + 1
+        transfer, attempts = as_transfer(row), row[-1] + 1
         state = State.FAILED if attempts >= MAX_ATTEMPTS else State.READY
         due = now + retry_seconds(attempts, self._jitter())
-        _move(cursor, transfer.id, state, now, note=note, due=due, attempts=attempts)
+        move(cursor, transfer.id, state, now, note=note, due=due, attempts=attempts)
         counts[transfer.source, "refusals"] += 1
         counts[transfer.source, "files_quarantined"] += state is State.FAILED
         return transfer, state, note
@@ -246,11 +263,11 @@ class Ledger:
                     (now, source, now + 60),
                 )
             rows = cursor.rows(
-                f"SELECT {_TRANSFER} FROM promise WHERE source = ? AND state = 2 AND changed_at <= ?"
+                f"SELECT {TRANSFER} FROM promise WHERE source = ? AND state = 2 AND changed_at <= ?"
                 " AND (due <= ? OR due > ?) ORDER BY changed_at LIMIT ?",
-                (source, now - retention_seconds if retention_seconds else _MAX_INTEGER, *_span(now), limit),
+                (source, stored_before(retention_seconds, now), *wait_span(now), limit),
             )
-        return [_transfer(row) for row in rows]
+        return [as_transfer(row) for row in rows]
 
     def done(self, notes: Iterable[tuple[Transfer, str, str]], *, now: float) -> None:
         """Stored and dealt with: (transfer, name of the counter it adds to, note)."""
@@ -265,27 +282,31 @@ class Ledger:
         counts: Counter[tuple[str, str]] = Counter()
         with self._database.transaction() as cursor:
             for transfer, counter, note in notes:
-                _move(cursor, transfer.id, state, now, note=note or None, due=now)
+                move(cursor, transfer.id, state, now, note=note or None, due=now)
                 counts[transfer.source, counter] += 1
-            _count(cursor, counts)
+            add_counts(cursor, counts)
 
-    def not_released(self, notes: Iterable[tuple[bytes, str]], *, now: float) -> None:
-        """The files of these could not be dealt with; look again later: (id, why)."""
+    def not_released(self, notes: Iterable[tuple[bytes, str]], *, now: float, soon: bool = False) -> None:
+        """The files of these could not be dealt with; look again later, or in some seconds: (id, why)."""
+        due = now + retry_seconds(1 if soon else MAX_ATTEMPTS, self._jitter())
         with self._database.transaction() as cursor:
             cursor.run_many(
                 "UPDATE promise SET due = ?, note = ? WHERE id = ? AND state = 2",
-                [(now + retry_seconds(MAX_ATTEMPTS, self._jitter()), note, id_) for id_, note in notes],
+                [(due, note, id_) for id_, note in notes],
             )
 
     def quarantined(self, source: str, *, limit: int) -> list[Transfer]:
         """List up to `limit` promises in quarantine."""
         rows = self._database.rows(
-            f"SELECT {_TRANSFER} FROM promise WHERE source = ? AND state = 5 LIMIT ?", (source, limit)
+            f"SELECT {TRANSFER} FROM promise WHERE source = ? AND state = 5 LIMIT ?", (source, limit)
         )
-        return [_transfer(row) for row in rows]
+        return [as_transfer(row) for row in rows]
 
     def retry(self, path: str | None, *, now: float) -> int:
-        """Take one file (or all) out of quarantine, and end the wait of those that wait. Returns how many."""
+        """Take one file (or all) out of quarantine, and end the wait of those that wait. Returns how many.
+
+        A file that has no possible key stays where it is: trying again would not give it one.
+        """
         where, values = ("AND path = ?", (os.fsencode(path),)) if path is not None else ("", ())
         with self._database.transaction() as cursor:
             cursor.run("UPDATE destination SET due = 0")
@@ -295,7 +316,7 @@ class Ledger:
             )
             failed = cursor.run(
                 "UPDATE promise SET state = 0, due = 0, attempts = 0, changed_at = ?"
-                f" WHERE state = 5 {where}",
+                f" WHERE state = 5 AND key <> '' {where}",
                 (now, *values),
             )
         return waiting + failed
@@ -306,14 +327,14 @@ class Ledger:
         Those that `keep` says to keep, because their file is still there, are looked at again a day later.
         """
         ((finished,),) = self._database.rows(
-            "SELECT count(*) FROM promise WHERE state IN (3, 4) AND (due <= ? OR due > ?)", _day(now)
+            "SELECT count(*) FROM promise WHERE state IN (3, 4) AND (due <= ? OR due > ?)", day_span(now)
         )
         rows = self._database.rows(
             "SELECT id, path, fingerprint FROM promise WHERE state IN (3, 4) AND (due <= ? OR due > ?)"
             " ORDER BY due LIMIT ?",
-            (*_day(now), max(0, min(limit, finished - HISTORY))),
+            (*day_span(now), max(0, min(limit, finished - HISTORY))),
         )
-        kept = {id_ for id_, path, mark in rows if keep(_candidate(path, mark))}
+        kept = {id_ for id_, path, mark in rows if keep(as_candidate(path, mark))}
         with self._database.transaction() as cursor:
             cursor.run_many(
                 "DELETE FROM promise WHERE id = ? AND state IN (3, 4)",
@@ -321,7 +342,7 @@ class Ledger:
             )
             cursor.run_many(
                 "UPDATE promise SET due = ? WHERE id = ? AND state IN (3, 4)",
-                [(_day(now)[1], id_) for id_ in kept],
+                [(day_span(now)[1], id_) for id_ in kept],
             )
         return len(rows) - len(kept)
 
@@ -338,13 +359,14 @@ class Ledger:
             cursor.run("DELETE FROM position WHERE carrier = ?", (carrier,))
 
     def unfinished(self, source: str, *, retention_seconds: float, now: float) -> int:
-        """Count the promises that are yet to be stored, or whose files are due to be let go."""
+        """Count the promises that are yet to be stored, or whose files are due to be let go in seconds."""
         ((ready_or_sent,),) = self._database.rows(
             "SELECT ifnull(sum(files), 0) FROM tally WHERE source = ? AND state IN (0, 1)", (source,)
         )
         ((due,),) = self._database.rows(
-            "SELECT count(*) FROM promise WHERE source = ? AND state = 2 AND changed_at <= ? AND due <= ?",
-            (source, now - retention_seconds, now),
+            "SELECT count(*) FROM promise WHERE source = ? AND state = 2 AND changed_at <= ?"
+            " AND (due <= ? OR due > ?)",
+            (source, stored_before(retention_seconds, now), *wait_span(now + retry_seconds(1, 1))),
         )
         return int(ready_or_sent + due)
 
@@ -378,11 +400,11 @@ class Ledger:
     def waiting_in(self, lane: str) -> list[tuple[int, Transfer, float]]:
         """List what waits in a lane, in its order: (receipt, transfer, since when)."""
         rows = self._database.rows(
-            f"SELECT {_TRANSFER}, receipt, changed_at FROM promise WHERE lane = ? AND state = 1"
+            f"SELECT {TRANSFER}, receipt, changed_at FROM promise WHERE lane = ? AND state = 1"
             " ORDER BY receipt",
             (lane,),
         )
-        return [(row[-2], _transfer(row), row[-1]) for row in rows]
+        return [(row[-2], as_transfer(row), row[-1]) for row in rows]
 
     def lanes(self, source: str) -> dict[int, int]:
         """Return the generation in use of each slot."""
@@ -406,14 +428,7 @@ class Ledger:
     def add(self, counts: Mapping[str, int], *, source: str = "") -> None:
         """Add to the counters."""
         with self._database.transaction() as cursor:
-            _count(cursor, {(source, name): value for name, value in counts.items()})
-
-
-def _count(cursor: Cursor, counts: Mapping[tuple[str, str], int]) -> None:
-    cursor.run_many(
-        "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-        [(source, name, value) for (source, name), value in counts.items() if value],
-    )
+            add_counts(cursor, {(source, name): value for name, value in counts.items()})
 
 
 def _about(cursor: Cursor, outcome: Outcome) -> list[Any]:
@@ -422,7 +437,7 @@ def _about(cursor: Cursor, outcome: Outcome) -> list[Any]:
     That this very version was stored is good news whichever attempt it comes from, even one whose answer
     was lost. Bad news counts only for the attempt under way; its receipt may not be written down yet.
     """
-    select = f"SELECT {_TRANSFER}, attempts FROM promise"
+    select = f"SELECT {TRANSFER}, attempts FROM promise"
     if outcome.promise is None:
         return cursor.rows(
             f"{select} WHERE lane = ? AND receipt = ? AND state = 1", (outcome.lane, outcome.receipt)
@@ -432,71 +447,4 @@ def _about(cursor: Cursor, outcome: Outcome) -> list[Any]:
     return cursor.rows(
         f"{select} WHERE id = ? AND state = 1 AND (receipt IS NULL OR (lane = ? AND receipt = ?))",
         (outcome.promise, outcome.lane, outcome.receipt),
-    )
-
-
-def _move(
-    cursor: Cursor,
-    id_: bytes,
-    state: State,
-    now: float,
-    *,
-    note: str | None,
-    due: float = 0,
-    attempts: int | None = None,
-) -> None:
-    cursor.run(
-        "UPDATE promise SET state = ?, due = ?, changed_at = ?, note = ?, attempts = ifnull(?, attempts)"
-        " WHERE id = ?",
-        (int(state), due, now, note, attempts, id_),
-    )
-
-
-def _span(now: float) -> tuple[float, float]:
-    """Return what `due` is compared with; a due time beyond the second was set by a clock that was wrong."""
-    return now, now + LONGEST_WAIT_SECONDS
-
-
-def _day(now: float) -> tuple[float, float]:
-    return now, now + 86400
-
-
-def _row(transfer: Transfer, refusal: str, now: float) -> tuple[object, ...]:
-    mark, target = transfer.body.fingerprint, transfer.target
-    return (
-        transfer.id,
-        transfer.source,
-        os.fsencode(transfer.body.path),
-        str(mark),
-        mark.size,
-        min(mark.mtime_ns, _MAX_INTEGER),
-        target.bucket,
-        target.key,
-        _target_hash(target),
-        transfer.carrier,
-        json.dumps(dict(transfer.metadata)) if transfer.metadata else None,
-        int(State.FAILED if refusal else State.READY),
-        now,
-        refusal or None,
-    )
-
-
-def _target_hash(target: ObjectRef) -> int:
-    digest = hashlib.blake2b(f"{target.bucket}/{target.key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-def _candidate(path: bytes, mark: str) -> Candidate:
-    return Candidate(os.fsdecode(path), Fingerprint.parse(mark))
-
-
-def _transfer(row: Sequence[Any]) -> Transfer:
-    id_, source, carrier, path, mark, bucket, key, metadata = row[:8]
-    return Transfer(
-        id=id_,
-        source=source,
-        carrier=carrier,
-        body=_candidate(path, mark),
-        target=ObjectRef(bucket, key),
-        metadata=json.loads(metadata) if metadata else {},
     )

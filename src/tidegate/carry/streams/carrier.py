@@ -4,8 +4,9 @@ A lane is such a stream. The number of a task in its stream is the receipt. What
 comes through one status stream for all, or is found by `audit` when a message was lost.
 
 Streams are never deleted at start: they hold work. A stream is given up only when it is missing, or when
-its first task fails for ever in silence and holds up all others; then a new one with the next
-generation number takes its place, so that a (stream, number) pair never means two tasks.
+its first task fails for ever in silence and holds up all others, or when it is full of tasks that are done
+with; then a new one with the next generation number takes its place, so that a (stream, number) pair never
+means two tasks.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from tidegate.carry import News
 from tidegate.carry.streams import statuses
-from tidegate.carry.streams.client import Client, Missing, serialized
+from tidegate.carry.streams.client import CONNECT_SECONDS, REQUEST_SECONDS, Client, Full, Missing, serialized
+from tidegate.carry.streams.full import FullStreams
 from tidegate.carry.streams.stall import Stalls
-from tidegate.errors import Unavailable
+from tidegate.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,15 +54,21 @@ class Streams:
         links: Path,
         steady: Callable[[], float],
         wall: Callable[[], float],
+        poll_seconds: float = POLL_SECONDS,
+        request_seconds: float = REQUEST_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         """`links` is a folder of ours for links to files whose names cannot stand in a URL."""
         self._settings = settings
         self._ledger = ledger
         self._links = links
         self._wall = wall
-        self._writer = Client(settings, steady)
-        self._reader = Client(settings, steady)
+        self._poll_seconds = poll_seconds
+        seconds = {"request_seconds": request_seconds, "connect_seconds": connect_seconds}
+        self._writer = Client(settings, steady, **seconds)
+        self._reader = Client(settings, steady, **seconds)
         self._stalls = Stalls(steady)
+        self._full = FullStreams(steady)
         self._ready: dict[str, list[str]] = {}
         self._connections = 0
         self._status = f"{COMPONENT}.status"
@@ -72,27 +80,41 @@ class Streams:
 
     def lanes(self, source: str) -> Sequence[str]:
         """See Carrier. Streams that are missing are created; that takes back what waited in them."""
-        if self._connections != self._writer.connections:
+        if not self._writer.connected or self._connections != self._writer.connections:
             self._ready.clear()  # a new connection may lead to a Stream Manager that has lost everything
-        if source not in self._ready:
-            self._ready[source] = self._prepare(source)
+        lanes = self._ready.get(source)
+        if lanes is None:
+            lanes = self._ready[source] = self._prepare(source)
             self._connections = self._writer.connections
-        return self._ready[source]
+        willing = [lane for lane in lanes if self._full.may_be_tried(lane)]
+        if not willing:
+            reason = self._full.troubles().get(lanes[0], "")
+            raise Unavailable(f"no stream of {source} takes messages: {reason}")
+        return willing
 
     def start(self, transfer: Transfer, lane: str) -> int:
         """See Carrier."""
         metadata = {**transfer.metadata, statuses.ID_METADATA: transfer.id.hex()}
         payload = serialized(self._url(transfer), transfer.target.bucket, transfer.target.key, metadata)
+        if len(payload) > self._settings.stream_max_bytes:
+            raise Refused(f"its task takes {len(payload)} bytes, more than StreamMaxBytes")
         try:
-            return self._writer.append(lane, payload)
+            receipt = self._writer.append(lane, payload)
         except Missing:
             self._ready.pop(transfer.source, None)
             raise
+        except Full as err:
+            self._full.refused(transfer.source, lane, str(err))
+            raise
+        self._full.accepted(lane)
+        return receipt
 
     def news(self, position: int) -> News:
         """See Carrier."""
         try:
-            messages = self._reader.read(self._status, position, limit=READ_LIMIT, wait_seconds=POLL_SECONDS)
+            messages = self._reader.read(
+                self._status, position, limit=READ_LIMIT, wait_seconds=self._poll_seconds
+            )
         except Missing:
             self._ready.clear()
             raise
@@ -113,25 +135,30 @@ class Streams:
         status = self._describe(self._status)
         if status is None:
             return
+        self._check_position(status)
         position = self._ledger.position(self.name)
-        if position > status.newest + 1:
-            log.warning("the status stream was started anew: reading it from its beginning")
-            self._ledger.rewind(self.name)
-        for source, lane in self._ledger.busy_lanes():
+        busy = {*self._ledger.busy_lanes(), *self._full.lanes()}
+        for source, lane in sorted(busy):
+            # First the ledger: what is appended while we ask is then merely unknown here, not missing there.
+            waiting = self._ledger.waiting_in(lane)
             description = self._describe(lane)
             if description is None:
                 self._ledger.abandon_lane(lane, "its stream was lost", now=self._wall())
+                self._full.forget(lane)
                 continue
-            waiting = self._ledger.waiting_in(lane)
             report = self._stalls.examine(lane, description, waiting, read_up=position > status.newest)
             yield report.outcomes
             if report.give_up:
                 log.warning("%s: stream %s is stuck and is replaced: %s", source, lane, description.error)
-                self._replace(source, lane)
+                self._replace(source, lane, "its stream was stuck")
+            elif not waiting and self._full.is_spent(lane, description):
+                log.warning("%s: stream %s is full of finished tasks and is replaced", source, lane)
+                self._replace(source, lane, "its stream was full")
+        self._stalls.keep({lane for _, lane in busy})
 
     def troubles(self) -> dict[str, str]:
         """What Stream Manager says about each stream that does not get on."""
-        return self._stalls.troubles()
+        return self._full.troubles() | self._stalls.troubles()
 
     def finished(self, transfer: Transfer) -> None:
         """See Carrier."""
@@ -143,6 +170,8 @@ class Streams:
         if self._status not in existing:
             self._ledger.rewind(self.name)
             self._create(lambda: self._writer.create_status_stream(self._status))
+        elif (status := self._describe(self._status)) is not None:
+            self._check_position(status)  # before anything is sent whose news might be passed over
         generations = self._ledger.lanes(source)
         return [
             self._prepare_lane(source, slot, generations.get(slot), existing)
@@ -151,12 +180,14 @@ class Streams:
 
     def _prepare_lane(self, source: str, slot: int, generation: int | None, existing: set[str]) -> str:
         stem = f"{COMPONENT}.{source}.{slot}."
+        found = [int(name[len(stem) :]) for name in existing if re.fullmatch(re.escape(stem) + r"\d+", name)]
         if generation is None:  # a new ledger: go on with what an earlier one left, if anything
-            found = [
-                int(name[len(stem) :]) for name in existing if re.fullmatch(re.escape(stem) + r"\d+", name)
-            ]
             generation = max(found, default=0)
             self._ledger.use_lane(source, slot, generation)
+        for older in sorted(found):
+            if older < generation and not self._ledger.waiting_in(f"{stem}{older}"):
+                log.warning("%s: stream %s%d is left over, nobody waits for it: deleted", source, stem, older)
+                self._writer.delete(f"{stem}{older}")
         lane = f"{stem}{generation}"
         return lane if lane in existing else self._next_generation(source, slot, lane)
 
@@ -170,11 +201,19 @@ class Streams:
         self._create(lambda: self._writer.create_task_stream(following, self._status))
         return following
 
-    def _replace(self, source: str, lane: str) -> None:
+    def _replace(self, source: str, lane: str, why: str) -> None:
         """Send all that waits in the lane again, by another one, and delete the stream."""
         self._ready.pop(source, None)  # lanes() finds the stream missing, and makes the next generation
-        self._ledger.abandon_lane(lane, "its stream was stuck", now=self._wall())
+        self._ledger.abandon_lane(lane, why, now=self._wall())
         self._writer.delete(lane)
+        self._ready.pop(source, None)  # somebody may have asked for lanes in between
+        self._full.forget(lane)
+
+    def _check_position(self, status: Description) -> None:
+        """See whether the status stream has lost what was read: it numbers anew, and so must we."""
+        if self._ledger.position(self.name) > status.newest + 1:
+            log.warning("the status stream was started anew: reading it from its beginning")
+            self._ledger.rewind(self.name)
 
     def _create(self, create: Callable[[], None]) -> None:
         try:
@@ -200,9 +239,14 @@ class Streams:
         if _PLAIN_PATH.fullmatch(path):
             return f"file:{path}"
         link = self._link(transfer)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            link.symlink_to(path)
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                link.symlink_to(path)
+        except OSError as err:  # a full disk: only delivery frees it, so the name itself must do if it can
+            if not path.isprintable():
+                raise Refused(f"its name needs a link, which cannot be made: {err.strerror}") from err
+            return f"file:{path}"
         return f"file:{link}"
 
     def _link(self, transfer: Transfer) -> Path:

@@ -1,20 +1,17 @@
 """One dependable connection to Stream Manager, made of the SDK's client.
 
-The only module that imports stream_manager. It knows nothing about promises. What it makes good in
-version 1.1.2 of the SDK, each seen with the unmodified package:
+The only module that imports stream_manager. It knows nothing about promises.
 
-- after a reply that comes late, or in two pieces, the client stays "connected" and every later call
-  times out: after any time-out it is thrown away and a new one is made;
-- a constructor that fails leaves a thread and an event loop behind: it is closed all the same;
-- a server that accepts and stays silent holds the constructor for the whole request time-out: the
-  time-out is short, and attempts are spaced.
+After anything but a proper answer the connection is thrown away, and the next call makes a new one: the
+SDK itself cannot be relied on to find back (see connection.py). Attempts are spaced, and a server that
+accepts connections but stays silent is not waited for as long as one that is busy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
-import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +35,7 @@ from stream_manager import (
 )
 from stream_manager.util import Util
 
+from tidegate.carry.streams.connection import Connection
 from tidegate.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -53,12 +51,28 @@ DEFAULT_PORT = 8088
 SLOWEST_RETRY_SECONDS = 30.0
 """Attempts to connect are spaced by half a second, doubling to this."""
 
-_LOST = (ConnectionError, TimeoutError, asyncio.TimeoutError, asyncio.IncompleteReadError, OSError, KeyError)
+HANG_UP_SECONDS = 1.0
+SEGMENT_BYTES = 16 * 2**20
+SMALLEST_SEGMENT_BYTES = 1024
+
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncio.TimeoutError,
+    asyncio.IncompleteReadError,
+    concurrent.futures.CancelledError,  # the connection ended while we waited
+    KeyError,  # the SDK's, when it forgets a request twice
+    AttributeError,  # the SDK's, for the answer to an operation that the server does not know
+)
 _T = TypeVar("_T")
 
 
 class Missing(Unavailable):
     """The stream does not exist (any more)."""
+
+
+class Full(Unavailable):
+    """The stream takes no message for now: it is full, as far as one can tell from what is documented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +94,35 @@ class Client:
     whatever was asked may then have happened or not. `steady` is a clock that never jumps, in seconds.
     """
 
-    def __init__(self, settings: StreamManager, steady: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: StreamManager,
+        steady: Callable[[], float],
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
         self._settings = settings
         self._steady = steady
+        self._request_seconds = request_seconds
+        self._connect_seconds = connect_seconds
         self._lock = threading.Lock()
-        self._client: Any = None
-        self._next_attempt = 0.0
+        self._connection: Connection | None = None
+        self._opening: Connection | None = None
+        self._closed = False
+        self._next_attempt = steady()
         self._wait = 0.5
         self._last_error = ""
         self.connections = 0
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as one can tell without using it."""
+        return self._connection is not None and not self._connection.ended
+
     def append(self, stream: str, payload: bytes) -> int:
-        """Append one message; return its number. Raises `Missing`, and `Unavailable` also when full."""
-        return int(self._call(lambda client: client.append_message(stream, payload)))
+        """Append one message; return its number. Raises `Missing` or `Full` if the stream takes none."""
+        return int(self._call(lambda client: client.append_message(stream, payload), refusal=Full))
 
     def read(self, stream: str, start: int, *, limit: int, wait_seconds: float) -> list[tuple[int, bytes]]:
         """Read up to `limit` messages from number `start` on; none when none come in time."""
@@ -145,9 +175,12 @@ class Client:
         self._create(stream, StrategyOnFull.OverwriteOldestData, None)
 
     def _create(self, stream: str, on_full: StrategyOnFull, export: ExportDefinition | None) -> None:
+        size = self._settings.stream_max_bytes
         definition = MessageStreamDefinition(
             name=stream,
-            max_size=self._settings.stream_max_bytes,
+            max_size=size,
+            # Room is made by whole segments, and one of the default size may be more than there is.
+            stream_segment_size=max(SMALLEST_SEGMENT_BYTES, min(SEGMENT_BYTES, size // 4)),
             strategy_on_full=on_full,
             persistence=Persistence[self._settings.persistence],
             export_definition=export,
@@ -158,13 +191,16 @@ class Client:
 
     def close(self) -> None:
         """Hang up, without waiting for an answer."""
-        with self._lock:
-            self._drop()
+        self._closed = True
+        for connection in (self._connection, self._opening):
+            if connection is not None:
+                connection.end()
+                connection.join(HANG_UP_SECONDS)
 
-    def _call(self, ask: Callable[[Any], _T]) -> _T:
-        client = self._connected()
+    def _call(self, ask: Callable[[Any], _T], *, refusal: type[Unavailable] = Unavailable) -> _T:
+        connection = self._connected()
         try:
-            return ask(client)
+            return connection.ask(ask)
         except NotEnoughMessagesException:
             raise _Nothing from None
         except ResourceNotFoundException as err:
@@ -172,52 +208,45 @@ class Client:
         except ValidationException as err:
             raise Refused(str(err)) from err
         except StreamManagerException as err:
-            raise Unavailable(f"Stream Manager answered {type(err).__name__}: {err}") from err
-        except (*_LOST, AttributeError) as err:  # AttributeError: its answer to an operation it does not know
-            with self._lock:
-                if self._client is client:
-                    self._drop()
+            raise refusal(f"Stream Manager answered {type(err).__name__}: {err}") from err
+        except _LOST as err:
+            connection.end()
             raise Unavailable(f"Stream Manager at {self._address()} does not answer: {err!r}") from err
 
-    def _connected(self) -> Any:
+    def _connected(self) -> Connection:
         with self._lock:
-            if self._client is None:
-                if self._steady() < self._next_attempt:
-                    raise Unavailable(self._last_error)
-                try:
-                    self._client = self._connect()
-                except (StreamManagerException, *_LOST) as err:
-                    self._last_error = (
-                        f"cannot connect to Stream Manager at {self._address()}: {err or type(err).__name__}"
-                    )
-                    self._next_attempt = self._steady() + self._wait
-                    self._wait = min(2 * self._wait, SLOWEST_RETRY_SECONDS)
-                    raise Unavailable(self._last_error) from err
-                self._wait = 0.5
-                self.connections += 1
-            return self._client
+            if self._connection is not None and self.connected:
+                return self._connection
+            if self._closed:
+                raise Unavailable("hung up")
+            if self._steady() < self._next_attempt:
+                raise Unavailable(self._last_error)
+            try:
+                self._connection = self._connect()
+            except (StreamManagerException, *_LOST) as err:
+                reason = str(err) or type(err).__name__
+                self._last_error = f"cannot connect to Stream Manager at {self._address()}: {reason}"
+                self._next_attempt = self._steady() + self._wait
+                self._wait = min(2 * self._wait, SLOWEST_RETRY_SECONDS)
+                raise Unavailable(self._last_error) from err
+            self._wait = 0.5
+            self.connections += 1
+            return self._connection
 
-    def _connect(self) -> Any:
-        address = (self._settings.host, self._settings.port or DEFAULT_PORT)
-        socket.create_connection(address, timeout=CONNECT_SECONDS).close()  # is anybody there at all?
+    def _connect(self) -> Connection:
         client = StreamManagerClient.__new__(StreamManagerClient)
-        try:
-            client.__init__(
-                host=self._settings.host,
-                port=address[1],
-                connect_timeout=CONNECT_SECONDS,
-                request_timeout=REQUEST_SECONDS,
-                logger=_SILENT,
-            )
-        except BaseException:
-            _hang_up(client)
-            raise
-        return client
-
-    def _drop(self) -> None:
-        if self._client is not None:
-            _hang_up(self._client)
-            self._client = None
+        self._opening = connection = Connection(client)
+        connection.open(
+            host=self._settings.host,
+            port=self._settings.port or DEFAULT_PORT,
+            connect_timeout=self._connect_seconds,
+            request_timeout=self._connect_seconds,  # of the handshake
+            logger=_SILENT,
+        )
+        client.request_timeout = self._request_seconds
+        if self._closed:
+            connection.end()
+        return connection
 
     def _address(self) -> str:
         return f"{self._settings.host}:{self._settings.port or DEFAULT_PORT}"
@@ -238,13 +267,3 @@ class _Nothing(Exception):  # noqa: N818 - not an error
 
 _SILENT = logging.getLogger("tidegate.sdk")
 _SILENT.setLevel(logging.CRITICAL + 1)  # what goes wrong is told once, by whoever waits for the answer
-
-
-def _hang_up(client: Any) -> None:
-    """Close a client whose connection may be dead, so that nobody has to wait for it."""
-    threading.Thread(target=_close_quietly, args=(client,), daemon=True, name="hang-up").start()
-
-
-def _close_quietly(client: Any) -> None:
-    with suppress(Exception):
-        client.close()

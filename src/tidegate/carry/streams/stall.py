@@ -15,7 +15,7 @@ from tidegate.disk.walk import is_current
 from tidegate.model import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from tidegate.carry.streams.client import Description
     from tidegate.model import Transfer
@@ -56,6 +56,11 @@ class Stalls:
     def troubles(self) -> dict[str, str]:
         """Return the last error of each stream that does not get on."""
         return {lane: watch.error for lane, watch in list(self._watches.items()) if watch.error}
+
+    def keep(self, lanes: Container[str]) -> None:
+        """Forget all streams but these: nothing waits in the others."""
+        for lane in [lane for lane in self._watches if lane not in lanes]:
+            del self._watches[lane]
 
     def examine(
         self,
@@ -107,7 +112,7 @@ class Stalls:
         ]
 
     def _judge(self, lane: str, waiting: Sequence[tuple[int, Transfer, float]], exported: int) -> Report:
-        """Judge whether a stream that moved no further than `exported`, and names an error, is stuck for good."""
+        """Judge whether a stream that names an error, and moved no further than `exported`, is stuck."""
         watch = self._watches[lane]
         receipt, head, _ = next(row for row in waiting if row[0] > exported)
         is_culprit = receipt == exported + 1  # otherwise a task that we know nothing of any more

@@ -44,9 +44,12 @@ def outcome(payload: bytes) -> Outcome | None:
         lane, receipt = context["streamName"], context["sequenceNumber"]
         status = message["status"]
         task = context.get("s3ExportTaskDefinition")
-        note = str(message.get("message") or "")
+        # Half a surrogate pair, which JSON can hold and a ledger cannot, becomes a question mark.
+        note = str(message.get("message") or "").encode(errors="replace").decode()
         if not isinstance(lane, str) or not isinstance(receipt, int) or not isinstance(status, int):
             raise ValueError("fields of the wrong type")  # noqa: TRY004 - one kind of error for all of it
+        if not lane.isascii() or not 0 <= receipt < 2**63:
+            raise ValueError("no stream of ours has such a name, or such a number")
         promise = _promise(task)
     except (KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ValueError(f"not a status message: {err!r}") from err
