@@ -113,7 +113,7 @@ class CarrierContract:
         odd_names_arrive(depot)
 
     def test_many_files_each_arrive_once(self, depot):
-        transfers = depot.send_many(150)
+        transfers = depot.send_many(100)
         depot.settle()
         assert set(depot.uploads()) == {transfer.target.key for transfer in transfers}
         assert set(depot.uploads().values()) == {1}

@@ -245,3 +245,11 @@ class Depot:
             for version in page.get("Versions", ()):
                 counts[version["Key"]] = counts.get(version["Key"], 0) + 1
         return counts
+
+
+def all_arrived(depot: Depot, count: int) -> None:
+    """Every file is stored and in the bucket, none more than twice."""
+    assert depot.tally() == {State.STORED: count}
+    uploads = depot.uploads()
+    assert len(uploads) == count
+    assert max(uploads.values()) <= 2

@@ -33,6 +33,7 @@ class StreamsRig:
         self.s3 = s3.client(endpoint)
         self.settings = settings or {}
         self.request_seconds = REQUEST_SECONDS
+        self.connect_seconds = CONNECT_SECONDS
         self._start: dict[str, Any] = {"data_dir": data_dir, "s3_endpoint": endpoint}
         self._switches: dict[str, Any] = {"retry_base": 0.02, "retry_cap": 0.05} | switches
         self.sm = StreamManagerStandIn(**self._start, **self._switches)
@@ -55,7 +56,7 @@ class StreamsRig:
             wall=wall,
             poll_seconds=POLL_SECONDS,
             request_seconds=self.request_seconds,
-            connect_seconds=CONNECT_SECONDS,
+            connect_seconds=self.connect_seconds,
         )
 
     def go_away(self) -> None:

@@ -148,7 +148,7 @@ def _parse_field(piece: str) -> tuple[str, str]:
         return name, ""
     if not form:
         raise ValueError(f"has {{{name}}} without a format; write for example {{{name}:%Y/%m/%d}}")
-    return name, re.sub("%.?", lambda match: _directive(match[0]), form, flags=re.DOTALL)
+    return name, re.sub("%.?", lambda match: _directive(match[0]), form)
 
 
 def _directive(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers import transfer, version_of, write
-from tidegate.carry import News
+from tidegate.carry import Answer, News
 from tidegate.errors import Refused, Unavailable
 from tidegate.flows.collect import collect
 from tidegate.flows.dispatch import BATCH, DEPTH, dispatch
@@ -35,12 +35,15 @@ class Cart:
     def lanes(self, source: str) -> Sequence[str]:  # noqa: ARG002 - the same for all
         return self._lanes
 
-    def start(self, transfer: Transfer, lane: str) -> int:
+    def start(self, tasks: Sequence[tuple[Transfer, str]]) -> Sequence[Answer]:
+        return [self._start(transfer, lane) for transfer, lane in tasks]
+
+    def _start(self, transfer: Transfer, lane: str) -> Answer:
         name = transfer.body.path.rpartition("/")[2]
         if name.startswith("refused"):
-            raise Refused("never that")
+            return Refused("never that")
         if name.startswith("away"):
-            raise Unavailable("not now")
+            return Unavailable("not now")
         if name.startswith("bug"):
             raise ZeroDivisionError("a bug of the carrier")
         self.taken.append((name, lane))

@@ -108,7 +108,7 @@ class Server:
         The client sees the end of the stream, as when the kernel cleans up after kill -9, or a reset.
         """
         for connection in tuple(self._connections):
-            if reset:
+            if reset and not connection.writer.transport.is_closing():  # else it has no socket any more
                 endpoint = connection.writer.get_extra_info("socket")
                 endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.writer.transport.abort()

@@ -34,7 +34,7 @@ from tidegate.model import Moment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tidegate.carry import Carrier, News
+    from tidegate.carry import Answer, Carrier, News
     from tidegate.config import Config
     from tidegate.model import Outcome, Transfer
 
@@ -55,11 +55,13 @@ class Mined:
     def lanes(self, source: str) -> Sequence[str]:
         return self._carrier.lanes(source)
 
-    def start(self, transfer: Transfer, lane: str) -> int:
-        self._bomb.step("before append")
-        receipt = self._carrier.start(transfer, lane)
-        self._bomb.step("after append")
-        return receipt
+    def start(self, tasks: Sequence[tuple[Transfer, str]]) -> Sequence[Answer]:
+        answers: list[Answer] = []
+        for task in tasks:
+            self._bomb.step("before append")
+            answers += self._carrier.start([task])
+            self._bomb.step("after append")
+        return answers
 
     def news(self, position: int) -> News:
         self._bomb.step("before reading statuses")
@@ -130,6 +132,8 @@ class Pass:
         for source in sources:
             while dispatch(source.name, self._carrier, ledger, now=now):
                 pass
+        bomb.phase = "release too early"
+        release_stored(sources[0], ledger, now=now)  # nothing may go before its news is written down
         bomb.phase = "collect"
         self._wait_for_exports()
         while self._newest("io.tidegate.S3Agent.status") >= ledger.position(self._carrier.name):

@@ -178,6 +178,7 @@ class Life(RuleBasedStateMachine):
         now = self._clock.wall()
         aside = []
         if during == "sending":
+            self._scan()
             self._ledger.claim("default", limit=10, now=now)
         elif during == "releasing" and self._after != "Keep":
             stored = self._ledger.stored("default", retention_seconds=0, limit=10, now=now)

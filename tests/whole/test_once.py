@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import eventually, write, writing
+from tests.helpers import eventually, transfer, write, writing
 from tests.standins import s3
 from tests.standins.streammanager import StreamManagerStandIn
+from tidegate.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -270,6 +271,24 @@ def test_what_a_dead_agent_left_aside_is_put_back_and_sent(site: Site, endpoint:
     assert site.once().returncode == 0
     assert objects(endpoint)["aside.csv"] == b"left"
     assert list(site.root.iterdir()) == []
+
+
+def test_a_ledger_that_turns_out_to_be_damaged_stops_no_delivery(site: Site, endpoint: str) -> None:
+    site.work.mkdir()
+    path = site.work / "ledger.db"
+    ledger = Ledger(path, jitter=lambda: 0)
+    ledger.offer([(transfer(f"{number}.csv"), "") for number in range(3000)], now=0)
+    ledger.close()
+    half = path.stat().st_size // 2  # the schema is still readable: it opens, and fails when it is used
+    with path.open("r+b") as file:
+        file.seek(half)
+        file.write(b"\xa5" * half)
+    write(site.root / "after-damage.csv", "safe")
+    result = site.once()
+    assert result.returncode == 0, result.stdout
+    assert objects(endpoint)["after-damage.csv"] == b"safe"
+    assert len(list(site.work.glob("ledger.damaged-*.db"))) == 1
+    assert result.stdout.count("the ledger is damaged") == 1
 
 
 def test_a_wrong_configuration_ends_with_2_and_all_its_faults(site: Site) -> None:

@@ -110,6 +110,14 @@ def test_connections_that_are_dropped_leave_nothing_behind(sm, connect, clock, r
     eventually(lambda: no_more_than(before))
 
 
+def append(client: Client, payload: bytes) -> int:
+    """Append one message to the stream; raise if it is not taken."""
+    (answer,) = client.append([("stream", payload)])
+    if isinstance(answer, Unavailable):
+        raise answer
+    return answer
+
+
 def works(client: Client) -> bool:
     try:
         return client.streams() == []
@@ -121,9 +129,9 @@ def test_calls_that_time_out_leave_nothing_behind(sm, connect, clock):
     client = connect(sm.port, request_seconds=0.05)
     client.create_status_stream("stream")
     sm.late_reply, sm.late_on = (ATTEMPTS, 0.1), "append"
-    fails_without_a_trace(clock, lambda: client.append("stream", b"x"))
+    fails_without_a_trace(clock, lambda: append(client, b"x"))
     assert client.connections == ATTEMPTS
-    assert client.append("stream", b"y") == len(sm.payloads("stream")) - 1
+    assert append(client, b"y") == len(sm.payloads("stream")) - 1
 
 
 def test_a_reply_that_comes_late_costs_one_connection_and_no_more(sm, connect):
@@ -131,8 +139,8 @@ def test_a_reply_that_comes_late_costs_one_connection_and_no_more(sm, connect):
     client.create_status_stream("stream")
     sm.late_reply, sm.late_on = (1, 0.3), "append"
     with pytest.raises(Unavailable):
-        client.append("stream", b"x")
-    assert client.append("stream", b"y") == 1
+        append(client, b"x")
+    assert append(client, b"y") == 1
     assert client.connections == 2
 
 
@@ -153,7 +161,7 @@ def test_replies_in_two_pieces_are_understood(sm, connect):
     client = connect(sm.port)
     sm.fragment_header = True
     client.create_status_stream("stream")
-    assert [client.append("stream", b"x") for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert [append(client, b"x") for _ in range(5)] == [0, 1, 2, 3, 4]
     assert client.connections == 1
 
 
@@ -202,6 +210,6 @@ def test_many_callers_find_back_over_one_connection(sm, connect):
     sm.drop_connections()
     eventually(lambda: client._connection.ended)
     with ThreadPoolExecutor(8) as pool:
-        numbers = list(pool.map(lambda _: client.append("stream", b"x"), range(40)))
+        numbers = list(pool.map(lambda _: append(client, b"x"), range(40)))
     assert sorted(numbers) == list(range(40))
     assert client.connections == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract_carrier import FORBIDDEN, REFUSED
-from tests.depot import PATIENCE
+from tests.depot import PATIENCE, all_arrived
 from tests.helpers import eventually
-from tests.standins.stream import Refusal
 from tests.standins.switches import Status
 from tidegate.model import State
 from tidegate.policy import MAX_ATTEMPTS
@@ -21,14 +19,6 @@ BOTH_POLICIES = [pytest.mark.rig(on_error="failure"), pytest.mark.rig(on_error="
 both_policies = pytest.mark.parametrize(
     "policy", [pytest.param(None, marks=mark, id=mark.kwargs["on_error"]) for mark in BOTH_POLICIES]
 )
-
-
-def all_stored(depot, count):
-    """Every file is stored and in the bucket, none more than twice."""
-    assert depot.tally() == {State.STORED: count}
-    uploads = depot.uploads()
-    assert len(uploads) == count
-    assert max(uploads.values()) <= 2
 
 
 # The connection
@@ -42,7 +32,7 @@ def test_connections_that_drop_all_the_time_lose_nothing(rig, depot, reset):
         rig.sm.drop_connections(reset=reset)
         depot.collect()
     depot.settle()
-    all_stored(depot, 40)
+    all_arrived(depot, 40)
 
 
 @pytest.mark.parametrize("operation", ["append", "create", "list", "describe", "read"])
@@ -53,7 +43,7 @@ def test_a_connection_that_drops_instead_of_an_answer_loses_nothing(rig, depot, 
     depot.audit()
     depot.settle()
     assert rig.sm.drop_after is None
-    all_stored(depot, 10)
+    all_arrived(depot, 10)
 
 
 @pytest.mark.parametrize("operation", ["append", "create", "list", "describe", "read"])
@@ -66,7 +56,7 @@ def test_answers_that_come_after_the_time_out_lose_nothing(rig, make_depot, oper
     depot.audit()
     depot.settle()
     assert rig.sm.late_reply[0] < 3
-    all_stored(depot, 10)
+    all_arrived(depot, 10)
 
 
 @pytest.mark.rig(fragment_header=True)
@@ -75,11 +65,11 @@ def test_answers_in_two_pieces_do_not_matter(rig, depot):
     depot.settle()
     assert rig.sm.counters.connections == 2  # one to hand over, one to listen
     assert depot.unavailable == []
-    all_stored(depot, 10)
+    all_arrived(depot, 10)
 
 
 def test_a_server_that_falls_silent_is_waited_for(rig, make_depot):
-    rig.request_seconds = 0.1
+    rig.request_seconds = rig.connect_seconds = 0.2
     depot = make_depot()
     rig.hold()
     depot.send_many(3, "before")
@@ -92,7 +82,7 @@ def test_a_server_that_falls_silent_is_waited_for(rig, make_depot):
     rig.sm.silent = False
     rig.let_go()
     depot.settle()
-    all_stored(depot, 6)
+    all_arrived(depot, 6)
 
 
 @pytest.mark.rig(token="right")
@@ -102,7 +92,7 @@ def test_a_token_that_is_refused_is_waited_for(depot, monkeypatch):
     assert depot.tally() == {State.READY: 3}
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "right")
     depot.settle()
-    all_stored(depot, 3)
+    all_arrived(depot, 3)
 
 
 # Streams that are lost, or start anew
@@ -166,7 +156,7 @@ def test_a_status_stream_that_was_lost_with_its_news_is_made_anew_and_the_files_
     eventually(lambda: len(rig.sm.exported) == 15)
     rig.sm.delete_stream(next(name for name in rig.sm.streams if name.endswith(".status")))
     depot.settle()
-    all_stored(depot, 15)
+    all_arrived(depot, 15)
 
 
 @pytest.mark.rig(settings={"StreamMaxBytes": 16384, "Streams": 1})
@@ -179,7 +169,7 @@ def test_news_that_was_overwritten_before_it_was_read_is_noticed(rig, depot):
     assert 0 < len(lost) < 20
     depot.settle()
     assert depot.counters()["statuses_missed"] == len(lost)
-    all_stored(depot, 20)
+    all_arrived(depot, 20)
 
 
 def test_a_lost_success_is_noticed_and_the_file_is_sent_once_more(rig, depot):
@@ -196,7 +186,7 @@ def test_a_lost_success_is_noticed_and_the_file_is_sent_once_more(rig, depot):
     depot.settle()
     again = {key for key, count in depot.uploads().items() if count == 2}
     assert again == {"file003", "file007"}
-    all_stored(depot, 10)
+    all_arrived(depot, 10)
 
 
 def test_a_stream_of_an_older_generation_is_worked_off_and_then_deleted(rig, make_depot):
@@ -232,7 +222,7 @@ def test_a_new_ledger_goes_on_with_the_streams_that_are_there(rig, depot):
     depot.promise(*map(str, depot.files.iterdir()))
     depot.settle()
     assert rig.lanes() == lanes
-    all_stored(depot, 4)
+    all_arrived(depot, 4)
 
 
 # Errors that are reported, and errors that are kept quiet
@@ -286,7 +276,7 @@ def test_a_silent_stall_is_shown_with_its_reason_until_it_is_over(rig, depot):
     depot.settle(tick=0)  # so that no audit sees it get on
     depot.audit()
     assert depot.carrier.troubles() == {}
-    all_stored(depot, 10)
+    all_arrived(depot, 10)
 
 
 @pytest.mark.rig(on_error="retry", settings={"Streams": 1})
@@ -300,68 +290,4 @@ def test_a_task_that_nobody_waits_for_any_more_does_not_hold_up_those_behind_it(
     depot.hand_over()
     rig.let_go()
     depot.settle()
-    all_stored(depot, 5)
-
-
-# Full streams
-
-
-def fill(sm, stream):
-    """Put tasks into the stream until it takes no more."""
-    with contextlib.suppress(Refusal):
-        while True:
-            sm.inject_status(stream, b"{}" * 50)
-
-
-SMALL = {"StreamMaxBytes": 16384, "Streams": 1}
-
-
-@pytest.mark.parametrize(
-    "makes_room",
-    [
-        pytest.param(True, marks=pytest.mark.rig(free_exported=True, settings=SMALL)),
-        pytest.param(False, marks=pytest.mark.rig(free_exported=False, settings=SMALL)),
-        pytest.param(False, marks=pytest.mark.rig(free_exported=False, settings=SMALL, full_status=1)),
-    ],
-)
-def test_a_full_stream_is_waited_for_or_replaced_and_nothing_is_lost(rig, depot, makes_room):
-    rig.hold()
-    depot.send_many(100)
-    depot.run_until(lambda: depot.unavailable, tick=0)
-    lanes = rig.lanes()
-    appends, sent = rig.sm.counters.appends, depot.tally()[State.SENT]
-    assert 10 < sent < 100
-    for _ in range(5):
-        depot.round(tick=0)
-    assert rig.sm.counters.appends == appends  # it is left alone
-    depot.run_for(60, tick=6)
-    assert depot.tally() == {State.SENT: sent, State.READY: 100 - sent}
-    assert any("full" in reason for reason in depot.carrier.troubles().values())
-    assert rig.lanes() == lanes  # there is work in it
-    rig.let_go()
-    depot.settle()
-    all_stored(depot, 100)
-    assert len(rig.lanes()) == 1
-    assert (rig.lanes() == lanes) is makes_room
-    depot.audit()
-    assert depot.carrier.troubles() == {}
-
-
-@pytest.mark.rig(settings={"StreamMaxBytes": 16384, "Streams": 2})
-def test_a_full_stream_does_not_stop_the_streams_beside_it(rig, depot):
-    depot.send_many(4)
-    depot.settle()
-    rig.hold()
-    fill(rig.sm, rig.lanes()[0])
-    rig.let_go()
-    depot.send_many(20, "more")
-    depot.settle(tick=0)
-    all_stored(depot, 24)
-
-
-@pytest.mark.rig(settings={"StreamMaxBytes": 1024, "Streams": 1})
-def test_a_task_that_no_stream_can_hold_is_refused_and_delays_nobody(depot):
-    depot.send("n" * 200 + "/" + " " * 250, modified=1_000_000_000)
-    depot.send_many(3)
-    depot.settle()
-    assert depot.tally() == {State.STORED: 3, State.FAILED: 1}
+    all_arrived(depot, 5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tidegate.errors import Refused, Unavailable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -23,6 +25,10 @@ class News:
     garbled: int = 0
 
 
+Answer = int | Refused | Unavailable
+"""To one promise: the receipt, or why it was not taken."""
+
+
 class Carrier(Protocol):
     """Takes charge of promises and tells, sooner or later, what became of each.
 
@@ -34,10 +40,11 @@ class Carrier(Protocol):
     def lanes(self, source: str) -> Sequence[str]:
         """Queues that promises of this source may be put into. Each is worked off in order."""
 
-    def start(self, transfer: Transfer, lane: str) -> int:
-        """Put it into the lane. The receipt names it in that lane for all time, also after a restart.
+    def start(self, tasks: Sequence[tuple[Transfer, str]]) -> Sequence[Answer]:
+        """Put each promise into its lane. Returns the answer to each, in the same order.
 
-        Raises `Refused` when this promise can never be taken.
+        A receipt names the promise in that lane for all time, also after a restart. `Refused` is for what
+        can never be taken.
         """
 
     def news(self, position: int) -> News:

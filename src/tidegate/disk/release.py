@@ -194,13 +194,15 @@ def _release_link(candidate: Candidate) -> Fate:
         return Fate.CHANGED
     private = _private_name(path)
     os.rename(path, private)
+    fate = Fate.RELEASED
     if os.path.samestat(link, os.lstat(private)):
         os.unlink(private)
     else:  # a file has taken the place of the link meanwhile
         _rename_to_free_name(private, path)
+        fate = Fate.CHANGED
     with suppress(OSError):
         os.rmdir(os.path.dirname(private))
-    return Fate.RELEASED if not os.path.lexists(path) else Fate.CHANGED
+    return fate
 
 
 def _rename_to_free_name(old: str, wanted: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from tidegate.model import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tidegate.carry import Carrier
+    from tidegate.carry import Answer, Carrier
     from tidegate.ledger import Ledger
     from tidegate.model import Transfer
 
@@ -24,8 +22,6 @@ DEPTH = 128
 """Promises in one lane at a time: enough to keep the carrier busy, few to wait behind a large file."""
 
 BATCH = 256
-HANDS = 8
-"""Threads that hand over. The carrier's answer takes a millisecond or so; meanwhile the others go on."""
 
 log = logging.getLogger(__name__)
 
@@ -90,48 +86,37 @@ def _still_there(claimed: Sequence[Transfer], ledger: Ledger, now: float) -> lis
 
 def _spread(
     transfers: Iterable[Transfer], lanes: Sequence[str], waiting: dict[str, tuple[int, int]]
-) -> deque[tuple[Transfer, str]]:
+) -> list[tuple[Transfer, str]]:
     """Give each promise the lane in which the fewest bytes wait, so that small files pass large ones."""
     loads = {lane: list(waiting.get(lane, (0, 0))) for lane in lanes}
-    work: deque[tuple[Transfer, str]] = deque()
+    tasks = []
     for transfer in transfers:
         free = [lane for lane in lanes if loads[lane][0] < DEPTH]
         lane = min(free, key=lambda lane: loads[lane][1])
         loads[lane][0] += 1
         loads[lane][1] += transfer.body.fingerprint.size + 4096  # an empty file takes its time, too
-        work.append((transfer, lane))
-    return work
+        tasks.append((transfer, lane))
+    return tasks
 
 
-def _hand_over(carrier: Carrier, work: deque[tuple[Transfer, str]]) -> _HandedOver:
+def _hand_over(carrier: Carrier, tasks: Sequence[tuple[Transfer, str]]) -> _HandedOver:
     result = _HandedOver()
-
-    def hand() -> None:
-        while True:
-            try:
-                transfer, lane = work.popleft()
-            except IndexError:
-                return
-            if result.unavailable:
-                result.left.append((transfer.id, str(result.unavailable)))
-                continue
-            try:
-                result.receipts.append((transfer.id, lane, carrier.start(transfer, lane)))
-            except Refused as err:
-                result.refused.append((transfer.id, str(err)))
-            except Unavailable as err:
-                result.unavailable = err
-                result.left.append((transfer.id, str(err)))
-            except Exception as err:  # a bug; but no promise may stand for ever as if it were under way
-                log.exception("%s could not be handed over", transfer.body.path)
-                result.refused.append((transfer.id, f"could not be handed over: {err!r}"))
-
-    hands = [
-        threading.Thread(target=hand, daemon=True, name="hand") for _ in range(min(HANDS, len(work)) - 1)
-    ]
-    for thread in hands:
-        thread.start()
-    hand()
-    for thread in hands:
-        thread.join()
+    for (transfer, lane), answer in zip(tasks, _answers(carrier, tasks), strict=True):
+        if isinstance(answer, int):
+            result.receipts.append((transfer.id, lane, answer))
+        elif isinstance(answer, Refused):
+            result.refused.append((transfer.id, str(answer)))
+        else:
+            result.unavailable = answer
+            result.left.append((transfer.id, str(answer)))
     return result
+
+
+def _answers(carrier: Carrier, tasks: Sequence[tuple[Transfer, str]]) -> Sequence[Answer]:
+    try:
+        return carrier.start(tasks)
+    except Exception as err:  # a bug: no promise may stand as if it were under way, no other suffer for it
+        if len(tasks) > 1:
+            return [answer for task in tasks for answer in _answers(carrier, [task])]
+        log.exception("%s could not be handed over", tasks[0][0].body.path)
+        return [Refused(f"could not be handed over: {err!r}")]

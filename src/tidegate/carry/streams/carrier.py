@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from tidegate.carry import Answer
     from tidegate.carry.streams.client import Description
     from tidegate.config import StreamManager
     from tidegate.ledger import Ledger
@@ -92,22 +93,34 @@ class Streams:
             raise Unavailable(f"no stream of {source} takes messages: {reason}")
         return willing
 
-    def start(self, transfer: Transfer, lane: str) -> int:
+    def start(self, tasks: Sequence[tuple[Transfer, str]]) -> Sequence[Answer]:
         """See Carrier."""
+        payloads = [self._payload(transfer) for transfer, _ in tasks]
+        messages = [
+            (lane, payload)
+            for (_, lane), payload in zip(tasks, payloads, strict=True)
+            if isinstance(payload, bytes)
+        ]
+        numbers = iter(self._writer.append(messages))
+        answers = [payload if isinstance(payload, Refused) else next(numbers) for payload in payloads]
+        for (transfer, lane), answer in zip(tasks, answers, strict=True):
+            if isinstance(answer, Missing):
+                self._ready.pop(transfer.source, None)
+            elif isinstance(answer, Full):
+                self._full.refused(transfer.source, lane, str(answer))
+            elif isinstance(answer, int):
+                self._full.accepted(lane)
+        return answers
+
+    def _payload(self, transfer: Transfer) -> bytes | Refused:
         metadata = {**transfer.metadata, statuses.ID_METADATA: transfer.id.hex()}
-        payload = serialized(self._url(transfer), transfer.target.bucket, transfer.target.key, metadata)
-        if len(payload) > self._settings.stream_max_bytes:
-            raise Refused(f"its task takes {len(payload)} bytes, more than StreamMaxBytes")
         try:
-            receipt = self._writer.append(lane, payload)
-        except Missing:
-            self._ready.pop(transfer.source, None)
-            raise
-        except Full as err:
-            self._full.refused(transfer.source, lane, str(err))
-            raise
-        self._full.accepted(lane)
-        return receipt
+            payload = serialized(self._url(transfer), transfer.target.bucket, transfer.target.key, metadata)
+        except Refused as err:
+            return err
+        if len(payload) > self._settings.stream_max_bytes:
+            return Refused(f"its task takes {len(payload)} bytes, more than StreamMaxBytes")
+        return payload
 
     def news(self, position: int) -> News:
         """See Carrier."""

@@ -39,7 +39,7 @@ from tidegate.carry.streams.connection import Connection
 from tidegate.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from tidegate.config import StreamManager
 
@@ -60,7 +60,8 @@ _LOST = (
     TimeoutError,
     asyncio.TimeoutError,
     asyncio.IncompleteReadError,
-    concurrent.futures.CancelledError,  # the connection ended while we waited
+    asyncio.CancelledError,  # the connection ended while we waited
+    concurrent.futures.CancelledError,
     KeyError,  # the SDK's, when it forgets a request twice
     AttributeError,  # the SDK's, for the answer to an operation that the server does not know
 )
@@ -120,9 +121,31 @@ class Client:
         """Whether there is a connection, as far as one can tell without using it."""
         return self._connection is not None and not self._connection.ended
 
-    def append(self, stream: str, payload: bytes) -> int:
-        """Append one message; return its number. Raises `Missing` or `Full` if the stream takes none."""
-        return int(self._call(lambda client: client.append_message(stream, payload), refusal=Full))
+    def append(self, messages: Sequence[tuple[str, bytes]]) -> list[int | Unavailable]:
+        """Append each message to its stream; return the number of each, or why it was not taken.
+
+        `Missing` and `Full` are about the stream alone.
+        """
+        try:
+            connection = self._connected()
+            answers = connection.ask_all(lambda client: (client._append_message(*one) for one in messages))  # noqa: SLF001
+        except Unavailable as err:
+            return [err] * len(messages)
+        except _LOST as err:
+            return [self._lost(connection, err)] * len(messages)
+        return [self._number(connection, answer) for answer in answers]
+
+    def _number(self, connection: Connection, answer: object) -> int | Unavailable:
+        if isinstance(answer, int):
+            return answer
+        if isinstance(answer, ResourceNotFoundException):
+            return Missing(str(answer))
+        if isinstance(answer, StreamManagerException):
+            return Full(f"Stream Manager answered {type(answer).__name__}: {answer}")
+        if isinstance(answer, _LOST):
+            return self._lost(connection, answer)
+        assert isinstance(answer, BaseException)
+        raise answer
 
     def read(self, stream: str, start: int, *, limit: int, wait_seconds: float) -> list[tuple[int, bytes]]:
         """Read up to `limit` messages from number `start` on; none when none come in time."""
@@ -197,7 +220,7 @@ class Client:
                 connection.end()
                 connection.join(HANG_UP_SECONDS)
 
-    def _call(self, ask: Callable[[Any], _T], *, refusal: type[Unavailable] = Unavailable) -> _T:
+    def _call(self, ask: Callable[[Any], _T]) -> _T:
         connection = self._connected()
         try:
             return connection.ask(ask)
@@ -205,13 +228,14 @@ class Client:
             raise _Nothing from None
         except ResourceNotFoundException as err:
             raise Missing(str(err)) from err
-        except ValidationException as err:
-            raise Refused(str(err)) from err
         except StreamManagerException as err:
-            raise refusal(f"Stream Manager answered {type(err).__name__}: {err}") from err
+            raise Unavailable(f"Stream Manager answered {type(err).__name__}: {err}") from err
         except _LOST as err:
-            connection.end()
-            raise Unavailable(f"Stream Manager at {self._address()} does not answer: {err!r}") from err
+            raise self._lost(connection, err) from err
+
+    def _lost(self, connection: Connection, err: BaseException) -> Unavailable:
+        connection.end()
+        return Unavailable(f"Stream Manager at {self._address()} does not answer: {err!r}")
 
     def _connected(self) -> Connection:
         with self._lock:

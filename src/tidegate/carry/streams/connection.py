@@ -20,7 +20,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 _T = TypeVar("_T")
 _PRIVATE = "_StreamManagerClient__"
@@ -66,6 +66,21 @@ class Connection:
                 self._calls -= 1
                 if self._ended and not self._calls:
                     self._in_loop(self._finish)
+
+    def ask_all(self, questions: Callable[[Any], Iterable[Awaitable[_T]]]) -> list[_T | BaseException]:
+        """Put many questions to the client's own loop at once; return the answers or what went wrong.
+
+        One by one, each would cost two changes of threads, and twice the processor time in all.
+        """
+
+        async def every(client: Any) -> list[_T | BaseException]:
+            return await asyncio.gather(*questions(client), return_exceptions=True)
+
+        def run(client: Any) -> list[_T | BaseException]:
+            loop = vars(client)[f"{_PRIVATE}loop"]
+            return asyncio.run_coroutine_threadsafe(every(client), loop).result()
+
+        return self.ask(run)
 
     def end(self) -> None:
         """Hang up. Nothing is waited for; calls under way fail."""
