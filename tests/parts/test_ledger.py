@@ -17,6 +17,7 @@ from tests.helpers import environment, transfer
 from tidegate.errors import LedgerLost, Unavailable
 from tidegate.ledger import Books, Ledger
 from tidegate.ledger.promises import HISTORY
+from tidegate.ledger.settling import SUSPECT_SECONDS
 from tidegate.model import Candidate, Outcome, State, Transfer, Verdict
 from tidegate.policy import LONGEST_WAIT_SECONDS, MAX_ATTEMPTS
 
@@ -258,7 +259,7 @@ def test_the_pauses_of_a_bucket_stop_growing_at_about_a_minute(ledger: Ledger) -
     settle(ledger, news(Verdict.BLOCKED))
     now = NOW
     for number in range(50):
-        now += 61
+        now += 60 + SUSPECT_SECONDS + 1  # the only file lets others try first, in vain
         (one,) = claim(ledger, now=now)
         ledger.sent([(one.id, LANE, number + 1)])
         settle(ledger, news(Verdict.BLOCKED, number + 1), now=now)
@@ -272,10 +273,42 @@ def test_a_bucket_that_takes_one_file_is_open_again(ledger: Ledger) -> None:
     result = ledger.settle("streams", [news(Verdict.STORED, promise=probe.id)], position=None, now=NOW + 6)
     assert result.resumed == ["bucket"]
     assert ledger.pauses() == {}
-    assert len(claim(ledger, now=NOW + 6)) == 4
+    assert len(claim(ledger, now=NOW + 6)) == 3  # all but the one that had it paused, which goes last
+    assert len(claim(ledger, now=NOW + 21)) == 1
 
 
-def test_a_refusal_by_a_whole_bucket_costs_no_attempt_and_is_told_once(ledger: Ledger) -> None:
+def test_a_file_that_may_not_go_where_others_may_ends_in_quarantine_and_holds_up_nobody(
+    ledger: Ledger,
+) -> None:
+    forbidden = transfer("a.csv")
+    offer(ledger, forbidden)
+    stored = 0
+    for second in range(200):
+        offer(ledger, transfer(f"b{second}.csv", mtime_ns=second))
+        for one in ledger.claim("default", limit=4, now=NOW + second):
+            verdict = Verdict.BLOCKED if one == forbidden else Verdict.STORED
+            settle(ledger, news(verdict, promise=one.id), now=NOW + second)
+            stored += verdict is Verdict.STORED
+    assert state_of(ledger, forbidden) is State.FAILED
+    assert stored == 200
+    assert ledger.pauses() == {}
+
+
+def test_while_a_bucket_is_paused_its_files_take_turns_in_trying_it(ledger: Ledger) -> None:
+    many = [transfer(f"{number}.csv") for number in range(5)]
+    send(ledger, *many)
+    settle(ledger, *(news(Verdict.BLOCKED, number) for number in range(5)))
+    tried = []
+    for second in range(60):
+        for probe in claim(ledger, now=NOW + second):
+            tried.append(probe)
+            settle(ledger, news(Verdict.BLOCKED, promise=probe.id), now=NOW + second)
+    assert len(tried) == 3
+    assert len(set(map(str, tried))) == 3
+    assert many[0] not in tried[:2]  # which had it paused, and may be what is wrong
+
+
+def test_a_refusal_by_a_whole_bucket_sends_no_file_to_quarantine_and_is_told_once(ledger: Ledger) -> None:
     one = transfer()
     offer(ledger, one)
     now, told = NOW, 0

@@ -29,6 +29,8 @@ from tidegate.model import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BUCKET = "bucket"
 ODD = "ein Name #1?.csv"

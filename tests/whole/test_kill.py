@@ -18,6 +18,8 @@ from tests.whole.shelf import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 KILLS = 15
 STOP_SECONDS = 4.0
 

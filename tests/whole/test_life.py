@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -38,6 +39,8 @@ from tidegate.model import Moment, State
 if TYPE_CHECKING:
     from tests.standins.stream import Progress, Stream
     from tests.standins.switches import ExportTask
+
+pytestmark = pytest.mark.slow
 
 FOR_EVER = 10**9
 NAMES = st.sampled_from(["a.csv", "b.csv", "sub/a.csv", "odd name.csv"])

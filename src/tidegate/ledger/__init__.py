@@ -1,6 +1,7 @@
 """The only durable memory of the agent: where each promise stands, in one SQLite file."""
 
-from tidegate.ledger.promises import Ledger, Settled
+from tidegate.ledger.promises import Ledger
 from tidegate.ledger.queries import Books, Entry, Pause
+from tidegate.ledger.settling import Settled
 
 __all__ = ["Books", "Entry", "Ledger", "Pause", "Settled"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tidegate.ledger.database import Cursor, Database
 from tidegate.ledger.rows import (
@@ -20,7 +19,8 @@ from tidegate.ledger.rows import (
     stored_before,
     wait_span,
 )
-from tidegate.model import State, Transfer, Trouble, Verdict
+from tidegate.ledger.settling import SUSPECT_SECONDS, Settled, refused, settle_one
+from tidegate.model import State, Transfer, Trouble
 from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
 
 if TYPE_CHECKING:
@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 
 HISTORY = 10_000
 """Finished promises that are remembered, so that `explain` can tell what became of a file."""
-
-
-@dataclass(slots=True)
-class Settled:
-    """What one batch of news came to, for the log."""
-
-    stored: list[Transfer] = field(default_factory=list)
-    broken: list[tuple[Transfer, State, str]] = field(default_factory=list)
-    blocked: dict[str, str] = field(default_factory=dict)
-    resumed: list[str] = field(default_factory=list)
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Ledger:
@@ -82,8 +71,8 @@ class Ledger:
                 " carrier, metadata, state, changed_at, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (id) DO UPDATE SET bucket = excluded.bucket, key = excluded.key,"
                 " target = excluded.target, carrier = excluded.carrier, metadata = excluded.metadata,"
-                " state = excluded.state, due = 0, attempts = 0, changed_at = excluded.changed_at,"
-                " note = excluded.note WHERE state = 4",
+                " state = excluded.state, due = 0, attempts = 0, pauses = 0,"
+                " changed_at = excluded.changed_at, note = excluded.note WHERE state = 4",
                 rows,
             )
 
@@ -116,7 +105,7 @@ class Ledger:
                 )
                 transfers += map(as_transfer, rows)
                 if rows and most == 1:
-                    self._probe(cursor, bucket, now)
+                    self._probe(cursor, bucket, rows[0][0], now)
             cursor.run_many(
                 f"UPDATE promise SET state = {State.SENT:d}, lane = NULL, receipt = NULL, changed_at = ?"
                 " WHERE id = ?",
@@ -146,11 +135,12 @@ class Ledger:
             elif due <= now or due > wait_span(now)[1]:
                 buckets.append((bucket, 1))
 
-    def _probe(self, cursor: Cursor, bucket: str, now: float) -> None:
-        """One file is about to try a bucket that refused everything so far; the next is due later still."""
+    def _probe(self, cursor: Cursor, bucket: str, id_: bytes, now: float) -> None:
+        """One file is about to try a bucket that refused everything; the next time another one does."""
         ((failures,),) = cursor.rows("SELECT failures FROM destination WHERE bucket = ?", (bucket,))
         due = now + pause_seconds(failures + 1, self._jitter())
         cursor.run("UPDATE destination SET due = ?, failures = failures + 1 WHERE bucket = ?", (due, bucket))
+        cursor.run("UPDATE promise SET due = ? WHERE id = ?", (due + SUSPECT_SECONDS, id_))
 
     def sent(self, receipts: Iterable[tuple[bytes, str, int]]) -> None:
         """Note where the carrier queued each promise: (id, lane, receipt). News may have been faster."""
@@ -179,7 +169,7 @@ class Ledger:
                     f"SELECT {TRANSFER}, attempts FROM promise WHERE id = ? AND state = {State.SENT:d}",
                     (id_,),
                 )
-                broken += [self._refused(cursor, row, note, counts, now) for row in rows]
+                broken += [refused(cursor, row, note, counts, self._jitter, now) for row in rows]
             add_counts(cursor, counts)
         return broken
 
@@ -209,48 +199,11 @@ class Ledger:
         settled = Settled()
         with self._database.transaction() as cursor:
             for outcome in outcomes:
-                self._settle_one(cursor, outcome, settled, now)
+                settle_one(cursor, outcome, settled, self._jitter, now)
             add_counts(cursor, settled.counts)
             if position is not None:
                 cursor.run("INSERT OR REPLACE INTO position VALUES (?, ?)", (carrier, position))
         return settled
-
-    def _settle_one(self, cursor: Cursor, outcome: Outcome, settled: Settled, now: float) -> None:
-        rows = _about(cursor, outcome)
-        if not rows:
-            settled.counts["", "statuses_foreign"] += 1
-            return
-        transfer = as_transfer(rows[0])
-        if outcome.verdict is Verdict.STORED:
-            move(cursor, transfer.id, State.STORED, now, note=None)
-            settled.counts[transfer.source, "files_stored"] += 1
-            settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
-            if cursor.run("DELETE FROM destination WHERE bucket = ?", (transfer.target.bucket,)):
-                settled.resumed.append(transfer.target.bucket)
-            settled.stored.append(transfer)
-        elif outcome.verdict is Verdict.REFUSED:
-            settled.broken.append(self._refused(cursor, rows[0], outcome.note, settled.counts, now))
-        else:
-            move(cursor, transfer.id, State.READY, now, note=outcome.note)
-            settled.counts[transfer.source, "retries"] += 1
-            if outcome.verdict is Verdict.BLOCKED:
-                self._pause(cursor, transfer.target.bucket, outcome.note, settled, now)
-
-    def _refused(
-        self, cursor: Cursor, row: Sequence[Any], note: str, counts: Counter[tuple[str, str]], now: float
-    ) -> tuple[Transfer, State, str]:
-        transfer, attempts = as_transfer(row), row[-1] + 1
-        state = State.FAILED if attempts >= MAX_ATTEMPTS else State.READY
-        due = now + retry_seconds(attempts, self._jitter())
-        move(cursor, transfer.id, state, now, note=note, due=due, attempts=attempts)
-        counts[transfer.source, "refusals"] += 1
-        counts[transfer.source, "files_quarantined"] += state is State.FAILED
-        return transfer, state, note
-
-    def _pause(self, cursor: Cursor, bucket: str, note: str, settled: Settled, now: float) -> None:
-        due = now + pause_seconds(1, self._jitter())
-        if cursor.run("INSERT OR IGNORE INTO destination VALUES (?, ?, ?, 1, ?)", (bucket, now, due, note)):
-            settled.blocked[bucket] = note
 
     # Releasing the files
 
@@ -315,7 +268,7 @@ class Ledger:
                 (now, *values),
             )
             failed = cursor.run(
-                "UPDATE promise SET state = 0, due = 0, attempts = 0, changed_at = ?"
+                "UPDATE promise SET state = 0, due = 0, attempts = 0, pauses = 0, changed_at = ?"
                 f" WHERE state = 5 AND key <> '' {where}",
                 (now, *values),
             )
@@ -429,22 +382,3 @@ class Ledger:
         """Add to the counters."""
         with self._database.transaction() as cursor:
             add_counts(cursor, {(source, name): value for name, value in counts.items()})
-
-
-def _about(cursor: Cursor, outcome: Outcome) -> list[Any]:
-    """Find the unfinished promise that the news is about.
-
-    That this very version was stored is good news whichever attempt it comes from, even one whose answer
-    was lost. Bad news counts only for the attempt under way; its receipt may not be written down yet.
-    """
-    select = f"SELECT {TRANSFER}, attempts FROM promise"
-    if outcome.promise is None:
-        return cursor.rows(
-            f"{select} WHERE lane = ? AND receipt = ? AND state = 1", (outcome.lane, outcome.receipt)
-        )
-    if outcome.verdict is Verdict.STORED:
-        return cursor.rows(f"{select} WHERE id = ? AND state IN (0, 1, 5)", (outcome.promise,))
-    return cursor.rows(
-        f"{select} WHERE id = ? AND state = 1 AND (receipt IS NULL OR (lane = ? AND receipt = ?))",
-        (outcome.promise, outcome.lane, outcome.receipt),
-    )

@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS promise (
   state       INTEGER NOT NULL,              -- model.State
   due         REAL    NOT NULL DEFAULT 0,    -- the next step is not before: READY send, STORED release, DONE or DROPPED forget
   attempts    INTEGER NOT NULL DEFAULT 0,    -- times it was refused; unavailability is never counted
+  pauses      INTEGER NOT NULL DEFAULT 0,    -- times it had a bucket paused that had worked until then
   lane        TEXT,                          -- SENT and later: where the carrier queued it; NULL: not known to be queued
   receipt     INTEGER,                       -- its number in that lane; NULL with lane
   changed_at  REAL    NOT NULL,              -- when `state` last changed

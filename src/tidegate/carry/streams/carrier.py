@@ -22,6 +22,7 @@ from tidegate.carry.streams.client import CONNECT_SECONDS, REQUEST_SECONDS, Clie
 from tidegate.carry.streams.full import FullStreams
 from tidegate.carry.streams.stall import Stalls
 from tidegate.errors import Refused, Unavailable
+from tidegate.model import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,7 @@ class Streams:
         self._ready: dict[str, list[str]] = {}
         self._connections = 0
         self._status = f"{COMPONENT}.status"
+        self._sweep_links()
 
     def close(self) -> None:
         """Hang up. What was handed over stays handed over."""
@@ -261,6 +263,14 @@ class Streams:
                 raise Refused(f"its name needs a link, which cannot be made: {err.strerror}") from err
             return f"file:{path}"
         return f"file:{link}"
+
+    def _sweep_links(self) -> None:
+        """Remove the links of promises that need none any more: their process died before it could."""
+        links = list(self._links.iterdir()) if self._links.is_dir() else []
+        states = self._ledger.known([bytes.fromhex(link.name) for link in links])
+        for link in links:
+            if states.get(bytes.fromhex(link.name)) not in (State.READY, State.SENT):
+                link.unlink(missing_ok=True)
 
     def _link(self, transfer: Transfer) -> Path:
         return self._links / transfer.id.hex()
