@@ -182,6 +182,10 @@ class Ledger:
         with self._database.transaction() as cursor:
             cursor.run("UPDATE destination SET due = 0")
             cursor.run(
+                "UPDATE promise SET due = 0"
+                " WHERE state = 0 AND due > 0 AND bucket IN (SELECT bucket FROM destination)"
+            )
+            cursor.run(
                 f"UPDATE promise SET state = {State.DROPPED:d}, due = ?, changed_at = ?"
                 f" WHERE state = {State.FAILED:d} AND key = ''",
                 (now, now),
