@@ -32,7 +32,6 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.standins.streammanager import StreamManagerStandIn  # noqa: E402
-from tidegate import report  # noqa: E402
 from tidegate.carry.streams import Streams  # noqa: E402
 from tidegate.clock import Clock  # noqa: E402
 from tidegate.config import parse  # noqa: E402
@@ -40,6 +39,7 @@ from tidegate.flows.collect import collect  # noqa: E402
 from tidegate.flows.scan import Scanner  # noqa: E402
 from tidegate.ledger import Ledger  # noqa: E402
 from tidegate.model import Candidate, Fingerprint, ObjectRef, Transfer  # noqa: E402
+from tidegate.view import snapshot  # noqa: E402
 
 RESULTS = HERE / "RESULTS.md"
 BEGIN, END = "<!-- streams: begin -->", "<!-- streams: end -->"
@@ -343,8 +343,8 @@ def _agent(folder: Path, config: Path, *flags: str) -> subprocess.Popen[bytes]:
 
 
 def _found(folder: Path) -> int:
-    snapshot = report.read(folder / "work")
-    return snapshot["sources"]["default"]["found"] if snapshot else 0
+    seen = snapshot.read(folder / "work")
+    return seen["sources"]["default"]["found"] if seen else 0
 
 
 def _cpu(pid: int) -> float:

@@ -31,11 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.standins.s3 import client  # noqa: E402
-from tidegate import report  # noqa: E402
 from tidegate.app import default_work_dir  # noqa: E402
 from tidegate.errors import TidegateError  # noqa: E402
 from tidegate.ledger import Books  # noqa: E402
-from tidegate.render import size, state  # noqa: E402
+from tidegate.view.render import size, state  # noqa: E402
+from tidegate.view.snapshot import read  # noqa: E402
 from tidegate.workdir import ledger_path  # noqa: E402
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class View:
 
     def _state(self) -> dict[str, Any]:
         """What `tidegate status --json` would say: empty as long as the agent has said nothing."""
-        snapshot = report.read(self._work_dir)
+        snapshot = read(self._work_dir)
         try:
             if snapshot and self._books is None:
                 self._books = Books(ledger_path(self._work_dir))

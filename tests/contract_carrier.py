@@ -15,8 +15,8 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
+from tidegate.config.naming import unescape
 from tidegate.model import State
-from tidegate.naming import unescape
 from tidegate.policy import NAME_METADATA
 
 if TYPE_CHECKING:

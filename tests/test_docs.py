@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from tidegate.config import KEYS, parse
-from tidegate.naming import DIRECTIVES, FIELDS, KeyTemplate, escape
+from tidegate.config.naming import DIRECTIVES, FIELDS, KeyTemplate, escape
 
 if TYPE_CHECKING:
-    from tidegate.schema import Key
+    from tidegate.config.schema import Key
 
 CONFIGURATION = (Path(__file__).parent.parent / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8")
 HEADINGS = ("Keys at the top", "Keys of a source", "Keys under StreamManager")

@@ -12,7 +12,7 @@ import yaml
 
 from tidegate.cli import EXIT_CODES
 from tidegate.config import KEYS, parse
-from tidegate.configfile import load
+from tidegate.config.file import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

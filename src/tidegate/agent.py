@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from tidegate import __version__
 from tidegate.disk.walk import is_current
+from tidegate.disk.watch import Watch
 from tidegate.flows.collect import audit, collect
 from tidegate.flows.dispatch import dispatch
 from tidegate.flows.release import release_stored, return_leftovers
 from tidegate.flows.scan import Scan, Scanner
 from tidegate.loop import Loop
 from tidegate.model import State
-from tidegate.report import HeldFile, Snapshot, SourceReport
-from tidegate.watch import Watch
+from tidegate.view.snapshot import HeldFile, Snapshot, SourceReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

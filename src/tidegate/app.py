@@ -19,13 +19,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate import report, workdir
+from tidegate import workdir
 from tidegate.agent import Agent
 from tidegate.carry.streams import Streams
 from tidegate.clock import Clock
 from tidegate.disk.writers import ignore_lease_signals
 from tidegate.errors import LedgerLost
 from tidegate.health import Health
+from tidegate.view.snapshot import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,7 +203,7 @@ class App:
     def _write_snapshot(self, agent: Agent, *, in_memory: bool) -> None:
         snapshot = dataclasses.replace(agent.snapshot(), ledger="memory" if in_memory else "disk")
         with contextlib.suppress(OSError):  # a full disk must not stop delivery
-            report.write(snapshot, self._folder)
+            write(snapshot, self._folder)
 
 
 def _with_port(config: Config) -> Config:

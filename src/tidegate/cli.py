@@ -9,15 +9,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate import __version__, app, render, workdir
+from tidegate import __version__, app, workdir
 from tidegate.clock import Clock
 from tidegate.config import Config, parse
-from tidegate.configfile import load
+from tidegate.config.file import load
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, TidegateError
-from tidegate.explain import explain
 from tidegate.ledger import Books, Ledger
 from tidegate.logs import set_up
-from tidegate.report import read
+from tidegate.view import render
+from tidegate.view.explain import explain
+from tidegate.view.snapshot import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

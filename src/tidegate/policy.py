@@ -6,9 +6,9 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tidegate.config.naming import escape, original_name
 from tidegate.errors import Refused
 from tidegate.model import Candidate, Fingerprint, Moment, ObjectRef, Transfer
-from tidegate.naming import escape, original_name
 
 if TYPE_CHECKING:
     from tidegate.config import Source

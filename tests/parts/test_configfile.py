@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tidegate.configfile import load
+from tidegate.config.file import load
 from tidegate.errors import ConfigFaults
 
 if TYPE_CHECKING:

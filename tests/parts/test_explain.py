@@ -9,8 +9,8 @@ import pytest
 
 from tests.helpers import later, write, writing
 from tidegate.config import Config, parse
-from tidegate.explain import Finding, explain
 from tidegate.flows.scan import Scanner
+from tidegate.view.explain import Finding, explain
 
 if TYPE_CHECKING:
     from pathlib import Path

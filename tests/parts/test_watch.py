@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers import environment, eventually, write
 from tidegate.disk.walk import PRIVATE_FOLDER
-from tidegate.watch import Watch
+from tidegate.disk.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -202,7 +202,7 @@ def test_a_limit_of_watches_is_told_once_and_ends_the_asking(
 
 def test_a_kernel_that_grants_no_watch_is_told_once_and_does_no_harm(root: Path) -> None:
     code = (
-        "import os, resource, sys, logging; from tidegate.watch import Watch;"
+        "import os, resource, sys, logging; from tidegate.disk.watch import Watch;"
         "logging.basicConfig(stream=sys.stdout, format='%(message)s');"
         "Watch().close(); free = os.open('/', os.O_RDONLY); os.close(free);"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (free, free));"  # not one descriptor more

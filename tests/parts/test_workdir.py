@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers import python, transfer
-from tidegate import report, workdir
+from tidegate import workdir
 from tidegate.errors import LedgerLost, Locked
-from tidegate.report import Snapshot, SourceReport
+from tidegate.view import snapshot as report
+from tidegate.view.snapshot import Snapshot, SourceReport
 
 if TYPE_CHECKING:
     from pathlib import Path

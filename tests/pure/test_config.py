@@ -13,9 +13,9 @@ from stream_manager.exceptions import ValidationException
 from stream_manager.util import Util
 
 from tidegate.config import KEYS, After, Config, HoldBack, NameEscaping, Source, StreamManager, parse
+from tidegate.config.keys import AGENT, SOURCE, STREAM_MANAGER
+from tidegate.config.schema import defaults
 from tidegate.errors import ConfigFaults
-from tidegate.keys import AGENT, SOURCE, STREAM_MANAGER
-from tidegate.schema import defaults
 
 MINIMAL = {"PathName": "/data/*.csv", "BucketName": "my-bucket"}
 

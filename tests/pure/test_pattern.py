@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wcmatch import glob as wcmatch_glob
 
-from tidegate.pattern import Excludes, Glob
+from tidegate.config.pattern import Excludes, Glob
 
 FOLDERS = ("", "a", "a/b", "a/b/a", "ab", ".h", "a/.h", "b/c", "b/.h/a")
 FILES = ("a", "b", "ab.c", "a.c", ".c", ".a.c", "a\nb", "c\udcff.c", "[a]", "b]")

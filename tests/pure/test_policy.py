@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import the_source
+from tidegate.config.naming import MAX_KEY_BYTES, unescape
 from tidegate.model import Candidate, Fingerprint, Moment
-from tidegate.naming import MAX_KEY_BYTES, unescape
 from tidegate.policy import (
     CLOCK_SLACK_SECONDS,
     LONGEST_WAIT_SECONDS,

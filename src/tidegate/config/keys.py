@@ -8,9 +8,9 @@ from __future__ import annotations
 import enum
 import re
 
-from tidegate.naming import KeyTemplate, literal
-from tidegate.pattern import Excludes, Glob, split_path
-from tidegate.schema import MAP, YES_OR_NO, Key, Kind, choice, number, text, texts, whole
+from tidegate.config.naming import KeyTemplate, literal
+from tidegate.config.pattern import Excludes, Glob, split_path
+from tidegate.config.schema import MAP, YES_OR_NO, Key, Kind, choice, number, text, texts, whole
 
 
 class HoldBack(enum.Enum):

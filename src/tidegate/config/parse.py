@@ -6,17 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tidegate.config.keys import AGENT, SOURCE, STREAM_MANAGER, After, HoldBack, NameEscaping
+from tidegate.config.pattern import Excludes, Glob
+from tidegate.config.schema import FAULTY, defaults, entries, fault, join, read
 from tidegate.errors import ConfigFaults
-from tidegate.keys import AGENT, KEYS, SOURCE, STREAM_MANAGER, After, HoldBack, NameEscaping
-from tidegate.pattern import Excludes, Glob
-from tidegate.schema import FAULTY, defaults, entries, fault, join, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tidegate.naming import KeyTemplate
-
-__all__ = ["KEYS", "After", "Config", "HoldBack", "NameEscaping", "Source", "StreamManager", "parse"]
+    from tidegate.config.naming import KeyTemplate
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HOMES = (

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.model import State
-from tidegate.report import STALE_SECONDS
+from tidegate.view.snapshot import STALE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tidegate.config import Config
-    from tidegate.explain import Finding
     from tidegate.ledger import Books, Entry, Pause
+    from tidegate.view.explain import Finding
 
 LISTED = 20
 _WORDS = {

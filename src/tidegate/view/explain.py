@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidegate.config import HoldBack
+from tidegate.config.pattern import Glob
 from tidegate.disk.walk import Walk, inside, lies_in, relative
 from tidegate.disk.writers import has_writer, processes_writing
 from tidegate.model import Candidate, Fingerprint
-from tidegate.pattern import Glob
 from tidegate.policy import SETTLE_TICK_SECONDS, plan, rank, unchanged_seconds
 
 if TYPE_CHECKING:
