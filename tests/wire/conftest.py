@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _numbers = itertools.count()
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Collect what the SDK's client leaves behind before another test is blamed for it.
+
+    Only the stand-in's own tests use that client bare; on Python 3.10 its sockets are found late.
+    """
+    if "test_streammanager_standin" in nodeid:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -56,7 +56,7 @@ MIB = 1024 * 1024
 PATIENCE = 10.0
 
 # The SDK closes neither the old connection when it makes a new one nor the one of a failed constructor.
-sdk_leaks = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -634,7 +634,6 @@ def test_a_full_status_stream_loses_the_message_and_nothing_else(sm, client, fil
 # Faults of the connection
 
 
-@sdk_leaks
 def test_a_dropped_idle_client_connects_again(sm, client):
     client.create_message_stream(plain("a"))
     sm.drop_connections()
@@ -653,7 +652,6 @@ def test_a_reset_connection_is_never_replaced_by_the_sdk(sm, connect):
     assert sm.counters.connections == 1
 
 
-@sdk_leaks
 def test_a_request_may_be_done_without_a_reply(sm, connect):
     client = connect(sm, request_timeout=0.3)
     client.create_message_stream(plain("a"))
@@ -690,7 +688,6 @@ def test_appends_may_be_slow_without_holding_up_others(sm, client):
     assert 0.3 <= time.monotonic() - begun < 1.2
 
 
-@sdk_leaks
 def test_a_token_is_asked_for(open_stand_in, connect, monkeypatch):
     sm = open_stand_in(token="right")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "right")
@@ -699,7 +696,6 @@ def test_a_token_is_asked_for(open_stand_in, connect, monkeypatch):
     fails_to_connect(lambda: connect(sm), ConnectFailedException)
 
 
-@sdk_leaks
 def test_a_silent_server_holds_up_the_constructor_and_every_request(sm, connect):
     client = connect(sm, request_timeout=0.3)
     sm.silent = True
@@ -766,7 +762,6 @@ def test_wiped_streams_are_gone_and_number_anew(sm, client):
     assert client.append_message("export", b"x") == 0
 
 
-@sdk_leaks
 @pytest.mark.parametrize("ending", ["close", "kill"])
 def test_a_restart_keeps_file_streams_and_empties_memory_streams(open_stand_in, connect, ending):
     sm = open_stand_in(noop_exporter=True)
@@ -796,7 +791,6 @@ def test_a_restart_keeps_file_streams_and_empties_memory_streams(open_stand_in, 
     assert again.exported == []
 
 
-@sdk_leaks
 def test_a_client_survives_a_restart_on_the_same_port(open_stand_in, connect):
     sm = open_stand_in()
     client = connect(sm, request_timeout=2)
@@ -809,7 +803,6 @@ def test_a_client_survives_a_restart_on_the_same_port(open_stand_in, connect):
     assert client.append_message("a", b"x") == 0
 
 
-@sdk_leaks
 def test_a_record_that_was_half_written_is_cut_off(open_stand_in, connect, tmp_path):
     sm = open_stand_in()
     connect(sm).create_message_stream(plain("a"))
@@ -825,7 +818,6 @@ def test_a_record_that_was_half_written_is_cut_off(open_stand_in, connect, tmp_p
     assert open_stand_in().payloads("a") == [b"whole", b"whole", b"next"]
 
 
-@sdk_leaks
 def test_an_upload_under_way_is_finished_by_close_and_begun_again_after_kill(open_stand_in, connect, file):
     begun, go_on = threading.Event(), threading.Event()
 
@@ -857,7 +849,6 @@ def test_an_upload_under_way_is_finished_by_close_and_begun_again_after_kill(ope
     assert last.exported == []
 
 
-@sdk_leaks
 def test_an_upload_is_not_done_after_kill(open_stand_in, connect, endpoint, file):
     killed = threading.Event()
 
@@ -877,7 +868,6 @@ def test_an_upload_is_not_done_after_kill(open_stand_in, connect, endpoint, file
     assert listing["KeyCount"] == 0
 
 
-@sdk_leaks
 def test_a_delayed_upload_is_left_for_the_next_start(open_stand_in, connect, file):
     sm = open_stand_in(upload_delay=60)
     client = connect(sm)
@@ -889,7 +879,6 @@ def test_a_delayed_upload_is_left_for_the_next_start(open_stand_in, connect, fil
     eventually(lambda: again.exported == [("export", 0, "key")])
 
 
-@sdk_leaks
 def test_a_deleted_stream_leaves_nothing_to_the_next_of_its_name(open_stand_in, connect, tmp_path):
     sm = open_stand_in()
     connect(sm).create_message_stream(plain("a"))
@@ -934,7 +923,6 @@ def end(it: subprocess.Popen[str], number: int) -> int:
     return it.wait(PATIENCE)
 
 
-@sdk_leaks
 def test_what_was_acknowledged_survives_a_killed_process(tmp_path, file):
     with process("s3", "--port", "0") as (storage, greeting):
         url = greeting.removeprefix("listening on ")
