@@ -13,7 +13,7 @@ test: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -n 2
+	.venv/bin/python -m pytest -n 3
 	@mine=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | tr "\n" " "); \
 		$(MAKE) --no-print-directory other-pythons OTHERS="$$others"
@@ -22,7 +22,7 @@ other-pythons:
 	@test -z "$(OTHERS)" || $(MAKE) --no-print-directory -j 2 $(OTHERS:%=.venv-%/ready)
 	@for version in $(OTHERS); do \
 		echo "Python $$version, all tests but the slow ones:"; \
-		.venv-$$version/bin/python -m pytest -n 2 -m "not slow" -p no:cacheprovider || exit 1; \
+		.venv-$$version/bin/python -m pytest -n 4 -m "not slow" -p no:cacheprovider || exit 1; \
 	done
 
 bench: .venv/ready
