@@ -112,9 +112,10 @@ def status_messages(folder: Path, *, count: int = 100_000) -> list[Row]:
         for start in range(0, files, 1000):
             ledger.offer([(transfer, "") for transfer in transfers[start : start + 1000]], now=clock.wall())
         while claimed := ledger.claim("default", limit=1000, now=clock.wall()):
+            tasks = list(_spread(claimed, lanes))
+            answers = carrier.start(tasks)
             ledger.sent(
-                (transfer.id, lane, carrier.start(transfer, lane))
-                for transfer, lane in _spread(claimed, lanes)
+                [(one.id, lane, receipt) for (one, lane), receipt in zip(tasks, answers, strict=True)]
             )
         server.resume()
         _wait(lambda: len(server.exported) >= files, 120)
