@@ -96,6 +96,7 @@ class Scanner:
         per_folder = self._source.hold_back is HoldBack.NEWEST_PER_DIRECTORY
         hold_back = self._source.hold_back is not HoldBack.NONE
         known = self._known
+        soonest, recent = float("inf"), 0
         for one in walk:
             scan.found += 1
             found = one
@@ -104,16 +105,22 @@ class Scanner:
                 if older is None:
                     continue
                 found = older
-            if _mark(found) in known:
+            if known and _mark(found) in known:
                 continue
             left = self._seconds_left(found, self._source.quiet_seconds, moment, doubtful)
             if left > 0:
-                scan.hold(found.path, Hold.QUIET, left)
+                if len(scan.held) < SAMPLES or left < soonest:
+                    soonest = min(left, soonest)
+                    scan.hold(found.path, Hold.QUIET, left)
+                else:
+                    recent += 1  # there may be a hundred thousand of these
                 continue
             batch.append(found)
             if len(batch) == BATCH:
                 self._promise(batch, moment, scan)
                 batch.clear()
+        if recent:
+            scan.holds[Hold.QUIET] += recent
         batch += self._overdue((best for _, best in newest.values()), moment, doubtful, scan)
         self._promise(batch, moment, scan)
         self._first_seen = doubtful
