@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 BUCKET = "demo-bucket"
 PREFIX = "demo"
-MAX_HOLD_SECONDS = 3
+MAX_HOLD_SECONDS = 7  # long enough for the view, every two seconds, to show why the last file waits
 ROTATE_SECONDS = 0.45
 ROW_SECONDS = 0.02
 START_SECONDS = 60.0
