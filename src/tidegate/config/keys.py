@@ -124,7 +124,7 @@ SOURCE = (
 
 STREAM_MANAGER = (
     Key("Host", "host", text("host", _host), "127.0.0.1", "The address of Stream Manager."),
-    Key("Port", "port", PORT, None, "Its port. Without it, what Greengrass says, else 8088."),
+    Key("Port", "port", PORT, None, "Its port. Without it, $STREAM_MANAGER_SERVER_PORT, else 8088."),
     Key("Streams", "streams", STREAMS, 4, "How many streams carry files at the same time."),
     Key("StreamMaxBytes", "stream_max_bytes", STREAM_BYTES, 256 * _MIB, "How large a stream may grow."),
     Key("Persistence", "persistence", choice(_MEMORIES), "File", "Where Stream Manager keeps its tasks."),

@@ -80,10 +80,7 @@ class Full(Unavailable):
 class Description:
     """What Stream Manager says about one stream. Numbers are -1 where there is nothing yet."""
 
-    oldest: int
     newest: int
-    size: int
-    capacity: int
     exported: int
     error: str
 
@@ -171,10 +168,7 @@ class Client:
         export = info.export_statuses[0] if info.export_statuses else None
         begun = export is not None and (export.exported_messages_count or export.last_export_time)
         return Description(
-            oldest=info.storage_status.oldest_sequence_number,
             newest=info.storage_status.newest_sequence_number,
-            size=info.storage_status.total_bytes,
-            capacity=info.definition.max_size,
             exported=export.last_exported_sequence_number if export and begun else -1,
             error=(export.error_message or "") if export else "",
         )
