@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -27,8 +26,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+from common import ROOT, cpu_seconds, machine, pause, peak_mb, wait, write_section
+
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.standins.streammanager import StreamManagerStandIn  # noqa: E402
@@ -40,9 +39,6 @@ from tidegate.flows.scan import Scanner  # noqa: E402
 from tidegate.ledger import Ledger  # noqa: E402
 from tidegate.model import Candidate, Fingerprint, ObjectRef, Transfer  # noqa: E402
 from tidegate.view import snapshot  # noqa: E402
-
-RESULTS = HERE / "RESULTS.md"
-BEGIN, END = "<!-- streams: begin -->", "<!-- streams: end -->"
 
 
 @dataclass(frozen=True)
@@ -111,14 +107,14 @@ def status_messages(folder: Path, *, count: int = 100_000) -> list[Row]:
         transfers = [_transfer(number) for number in range(files)]
         for start in range(0, files, 1000):
             ledger.offer([(transfer, "") for transfer in transfers[start : start + 1000]], now=clock.wall())
-        while claimed := ledger.claim("default", limit=1000, now=clock.wall()):
+        while claimed := ledger.claim("default", "streams", limit=1000, now=clock.wall()):
             tasks = list(_spread(claimed, lanes))
             answers = carrier.start(tasks)
             ledger.sent(
                 [(one.id, lane, receipt) for (one, lane), receipt in zip(tasks, answers, strict=True)]
             )
         server.resume()
-        _wait(lambda: len(server.exported) >= files, 120)
+        wait(lambda: len(server.exported) >= files, 120)
         began, cpu = time.perf_counter(), time.thread_time()
         while ledger.position(carrier.name) < count:
             collect(carrier, ledger, now=clock.wall())
@@ -164,10 +160,10 @@ def idle(folder: Path, *, count: int = 100_000, seconds: float = 180) -> list[Ro
     _fill(here / "data", count, 0)
     with _stand_in(here) as port:
         agent = _agent(here, _configuration(here, port, QuietSeconds=86_400, Interval=60))
-        _wait(lambda: _found(here) == count, 60)
-        before, began = _cpu(agent.pid), time.perf_counter()
-        _pause(seconds)
-        share = (_cpu(agent.pid) - before) / (time.perf_counter() - began)
+        wait(lambda: _found(here) == count, 60)
+        before, began = cpu_seconds(agent.pid), time.perf_counter()
+        pause(seconds)
+        share = (cpu_seconds(agent.pid) - before) / (time.perf_counter() - began)
         agent.terminate()
         agent.wait()
     shutil.rmtree(here)
@@ -184,9 +180,9 @@ def waiting(folder: Path, *, count: int, limit: int, goal: str = "") -> list[Row
         pass  # only to find a free port
     agent = _agent(here, _configuration(here, port, HoldBack="None", QuietSeconds=0, After="Keep"))
     began = time.perf_counter()
-    _wait(lambda: _found(here) == count, 600)
+    wait(lambda: _found(here) == count, 600)
     scanned = time.perf_counter() - began
-    peak = _peak(agent.pid)
+    peak = peak_mb(agent.pid)
     agent.terminate()
     agent.wait()
     rows = [
@@ -201,7 +197,7 @@ def waiting(folder: Path, *, count: int, limit: int, goal: str = "") -> list[Row
         with _stand_in(here, port) as port:
             began = time.perf_counter()
             agent = _agent(here, here / "config.yaml")
-            _wait(lambda: " is stored as " in (here / "log").read_text(), 120)
+            wait(lambda: " is stored as " in (here / "log").read_text(), 120)
             first = time.perf_counter() - began
             agent.terminate()
             agent.wait()
@@ -250,7 +246,7 @@ def main() -> None:
     table = _table(rows)
     print(table)
     if options.write:
-        _write(table)
+        write_section("streams", table)
     sys.exit(0 if all(row.met for row in rows) else 1)
 
 
@@ -260,14 +256,8 @@ def _table(rows: list[Row]) -> str:
     lines += [
         "| the seed uploader, for comparison: files acknowledged (5 status messages an interval, 2 a file) | at most 2.5 files per interval | - | - |"
     ]
-    machine = f"{os.cpu_count()} x {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
-    return "\n".join([f"Measured on {time.strftime('%Y-%m-%d', time.gmtime())} on {machine}.", "", *lines])
-
-
-def _write(table: str) -> None:
-    text = RESULTS.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    RESULTS.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", "utf-8")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    return "\n".join([f"Measured on {today} on {machine()}.", "", *lines])
 
 
 def _fill(folder: Path, count: int, size: int) -> None:
@@ -346,31 +336,6 @@ def _agent(folder: Path, config: Path, *flags: str) -> subprocess.Popen[bytes]:
 def _found(folder: Path) -> int:
     seen = snapshot.read(folder / "work")
     return seen["sources"]["default"]["found"] if seen else 0
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _peak(pid: int) -> float:
-    line = next(
-        line
-        for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
-        if line.startswith("VmHWM")
-    )
-    return int(line.split()[1]) / 1024
-
-
-def _wait(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while not condition():
-        assert time.perf_counter() < end, "it took too long"
-        _pause(0.1)
-
-
-def _pause(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 if __name__ == "__main__":

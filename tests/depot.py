@@ -20,9 +20,10 @@ from tidegate.model import Candidate, Fingerprint, State
 from tidegate.policy import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tidegate.carry import Carrier
+    from tidegate.config import Source
     from tidegate.ledger import Entry
     from tidegate.model import Transfer
 
@@ -43,7 +44,13 @@ class Rig(Protocol):
     s3: Any
 
     def carrier(
-        self, ledger: Ledger, *, links: Path, steady: Callable[[], float], wall: Callable[[], float]
+        self,
+        ledger: Ledger,
+        *,
+        sources: Sequence[Source],
+        links: Path,
+        steady: Callable[[], float],
+        wall: Callable[[], float],
     ) -> Any:
         """Make a carrier, as at the start of an agent."""
 
@@ -112,7 +119,11 @@ class Depot:
 
     def _make_carrier(self) -> Carrier:
         return self.rig.carrier(
-            self.ledger, links=self.root / "links", steady=self.clock.steady, wall=self.clock.wall
+            self.ledger,
+            sources=self.config.sources,
+            links=self.root / "links",
+            steady=self.clock.steady,
+            wall=self.clock.wall,
         )
 
     # Files and promises

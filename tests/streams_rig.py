@@ -10,10 +10,11 @@ from tidegate.carry.streams import Streams
 from tidegate.config import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.standins.switches import ExportTask
+    from tidegate.config import Source
     from tidegate.ledger import Ledger
 
 POLL_SECONDS = 0.02
@@ -44,7 +45,13 @@ class StreamsRig:
         self.s3.close()
 
     def carrier(
-        self, ledger: Ledger, *, links: Path, steady: Callable[[], float], wall: Callable[[], float]
+        self,
+        ledger: Ledger,
+        *,
+        sources: Sequence[Source],  # noqa: ARG002 - Streams needs to know none
+        links: Path,
+        steady: Callable[[], float],
+        wall: Callable[[], float],
     ) -> Streams:
         raw = {"PathName": "/x/*", "BucketName": "bucket"}
         settings = {"Streams": 2, "Port": self.sm.port} | self.settings

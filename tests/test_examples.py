@@ -36,7 +36,7 @@ def test_an_example_is_a_good_configuration(path: Path) -> None:
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    assert {path.stem for path in EXAMPLES} == {"minimal", "two-sources", "keep", "move"}
+    assert {path.stem for path in EXAMPLES} == {"minimal", "two-sources", "keep", "move", "direct"}
 
 
 def test_the_configuration_that_the_readme_shows_is_a_good_one() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
 from typing import TYPE_CHECKING
 
 from tidegate import __version__
+from tidegate.config import UploadOrder
 from tidegate.disk.walk import is_current
 from tidegate.disk.watch import Watch
+from tidegate.errors import Unavailable
 from tidegate.flows.collect import audit, collect
 from tidegate.flows.dispatch import dispatch
 from tidegate.flows.release import release_stored, return_leftovers
@@ -19,7 +22,7 @@ from tidegate.model import State
 from tidegate.view.snapshot import HeldFile, Snapshot, SourceReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tidegate.carry import Carrier
     from tidegate.clock import Clock
@@ -46,12 +49,13 @@ log = logging.getLogger(__name__)
 class Agent:
     """Runs until stopped, or until `lost` is set because the ledger was."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it stands on
         self,
         config: Config,
         ledger: Ledger,
-        carrier: Carrier,
+        carriers: Mapping[str, Carrier],
         *,
+        choose: Callable[[Source], str],
         thing: str,
         never: frozenset[str],
         clock: Clock,
@@ -60,7 +64,9 @@ class Agent:
     ) -> None:
         self._config = config
         self._ledger = ledger
-        self._carrier = carrier
+        self._carriers = carriers
+        self._choose = choose
+        self._chosen: dict[str, str] = {}
         self._clock = clock
         self._health = health
         self._once = once
@@ -69,12 +75,17 @@ class Agent:
         self._leftovers: set[str] = set()
         self._scans: dict[str, tuple[float, Scan]] = {}
         self._rests: dict[str, float] = {}
-        self._audited = self._pruned = clock.steady()
+        self._audited = dict.fromkeys(carriers, clock.steady())
+        self._pruned = clock.steady()
         self._released = False
+        self._drops = ledger.drops
         self.lost: LedgerLost | None = None
         self.woken = threading.Event()
         self._dispatching = self._loop("dispatch", self._dispatch)
-        self._collecting = self._loop("collect", self._collect)
+        self._collecting = [
+            self._loop(f"collect {name}", functools.partial(self._collect, carrier))
+            for name, carrier in carriers.items()
+        ]
         self._releasing = self._loop("release", self._release)
         self._scanning = {source.name: self._scan_loop(source, thing, never) for source in config.sources}
 
@@ -115,7 +126,11 @@ class Agent:
                 part: {"since": trouble.since, "reason": trouble.reason}
                 for part, trouble in self.troubles().items()
             },
-            lanes=self._carrier.troubles(),
+            lanes={
+                lane: reason
+                for carrier in self._carriers.values()
+                for lane, reason in carrier.troubles().items()
+            },
         )
 
     def is_settled(self) -> bool:
@@ -155,6 +170,7 @@ class Agent:
         moment = self._clock.now()
         if moment.steady < self._rests.get(source.name, 0):  # nudged too soon
             return self._rests[source.name] - moment.steady
+        scanner.carrier = self._choose(source)
         scan = scanner.scan(moment)
         self._rests[source.name] = self._clock.steady() + LAZINESS * scan.cpu_seconds
         if scan.leftovers:
@@ -171,20 +187,35 @@ class Agent:
 
     def _dispatch(self) -> float:
         now = self._clock.wall()
-        sent = sum(
-            dispatch(source.name, self._carrier, self._ledger, now=now) for source in self._config.sources
-        )
+        sent = 0
+        for source in sorted(self._config.sources, key=lambda source: source.priority):
+            name = self._choose(source)
+            if self._chosen.get(source.name) != name:
+                self._ledger.reassign(source.name, name, now=now)
+                self._chosen[source.name] = name
+            newest_first = source.order is UploadOrder.NEWEST_FIRST
+            try:
+                sent += dispatch(
+                    source.name, self._carriers[name], self._ledger, now=now, newest_first=newest_first
+                )
+                error = None
+            except Unavailable as err:  # the other sources go on
+                error = err
+            self._health.tell(f"dispatch {source.name}", error)
         return 0 if sent else IDLE_SECONDS
 
-    def _collect(self) -> float:
-        found = collect(self._carrier, self._ledger, now=self._clock.wall())
+    def _collect(self, carrier: Carrier) -> float:
+        found = collect(carrier, self._ledger, now=self._clock.wall())
         steady = self._clock.steady()
-        if steady - self._audited > AUDIT_SECONDS:
-            self._audited = steady
-            found += audit(self._carrier, self._ledger, now=self._clock.wall())
+        if steady - self._audited[carrier.name] > AUDIT_SECONDS:
+            self._audited[carrier.name] = steady
+            found += audit(carrier, self._ledger, now=self._clock.wall())
         if found:
             self._releasing.nudge()
             self._dispatching.nudge()
+        if self._ledger.drops != self._drops:  # the new versions are to be found soon
+            self._drops = self._ledger.drops
+            self.scan_now()
         return 0 if found else 0.2
 
     def _release(self) -> float:
@@ -216,7 +247,7 @@ class Agent:
         scanner = Scanner(
             source,
             self._ledger,
-            carrier=self._carrier.name,
+            carrier="",
             thing=thing,
             never=never,
             on_folder=lambda folder: self._watch.add(folder, self._scanning[source.name].nudge),
@@ -227,7 +258,7 @@ class Agent:
         return Loop(name, step, trouble=self._health.tell, lost=self._lose)
 
     def _loops(self) -> list[Loop]:
-        return [*self._scanning.values(), self._dispatching, self._collecting, self._releasing]
+        return [*self._scanning.values(), self._dispatching, *self._collecting, self._releasing]
 
     def _lose(self, error: LedgerLost) -> None:
         self.lost = error

@@ -21,17 +21,22 @@ from typing import TYPE_CHECKING
 
 from tidegate import workdir
 from tidegate.agent import Agent
-from tidegate.carry.streams import Streams
+from tidegate.carry.choice import DIRECT, STREAMS, Choice
 from tidegate.clock import Clock
+from tidegate.config import CarrierChoice, parse
 from tidegate.disk.writers import ignore_lease_signals
-from tidegate.errors import LedgerLost
+from tidegate.errors import ConfigFaults, LedgerLost
 from tidegate.health import Health
+from tidegate.logs import set_up
 from tidegate.view.snapshot import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tidegate.carry import Carrier
     from tidegate.config import Config
+    from tidegate.config.file import Watched
+    from tidegate.ledger import Ledger
 
 GRACE_SECONDS = 3.0
 """For the steps under way when a stop is asked; Greengrass kills after 5."""
@@ -44,12 +49,22 @@ ROOM_BYTES = 16 * 2**20
 UNAVAILABLE_SECONDS = 15.0
 """How long a single pass waits for a carrier that is away, before it gives up."""
 
+_NUCLEUS = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
+
+_LIVE = ("bandwidth", "time_zone", "log_level", "log_format")
+"""Settings that a running agent follows; for the others a new one takes its place, around the same ledger."""
+
 log = logging.getLogger(__name__)
 
 
 def thing_name(config: Config) -> str:
     """Return the name of this device: configured, else Greengrass's, else the host's."""
     return config.thing or os.environ.get("AWS_IOT_THING_NAME") or socket.gethostname()
+
+
+def in_greengrass() -> bool:
+    """Whether a nucleus has started us."""
+    return _NUCLEUS in os.environ
 
 
 def own_folders(config: Config, folder: Path) -> frozenset[str]:
@@ -62,7 +77,7 @@ def default_work_dir() -> Path:
     """Return $TIDEGATE_WORK_DIR, in Greengrass the component's own folder, else one in the user's home."""
     if folder := os.environ.get("TIDEGATE_WORK_DIR"):
         return Path(folder)
-    if "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT" in os.environ:
+    if in_greengrass():
         return Path.cwd()
     return Path.home() / ".local" / "state" / "tidegate"
 
@@ -76,10 +91,12 @@ class App:
         folder: Path,
         *,
         raw: Mapping[str, object],
+        watched: Watched | None = None,
         once: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """`raw` is what `config` was parsed from."""
+        """`raw` is what `config` was parsed from; changes of the `watched` file are taken over."""
+        self._watched = watched
         self._raw = raw
         self._config = _with_port(config)
         self._folder = folder
@@ -93,8 +110,7 @@ class App:
     def run(self) -> int:
         """Run until told to stop (or, with `once`, until all is settled). Raises `Locked`."""
         lock = workdir.Lock(self._folder)
-        with contextlib.suppress(OSError):  # a full disk must not stop delivery
-            workdir.keep_configuration(self._folder, self._raw)
+        self._keep_configuration()
         ignore_lease_signals()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
@@ -135,17 +151,13 @@ class App:
     def _run_agent(self, *, in_memory: bool) -> int | None:
         """Run one agent. Returns the exit code, or None to go on with another. Raises `LedgerLost`."""
         ledger = workdir.open_ledger(self._folder, jitter=random.random, in_memory=in_memory)
-        carrier = Streams(
-            self._config.stream_manager,
-            ledger,
-            links=self._folder / "links",
-            steady=self._clock.steady,
-            wall=self._clock.wall,
-        )
+        choice = Choice(self._config, in_greengrass=in_greengrass(), steady=self._clock.steady)
+        carriers = self._carriers(choice, ledger)
         agent = self._agent = Agent(
             self._config,
             ledger,
-            carrier,
+            carriers,
+            choose=lambda source: choice.of(source)[0],
             thing=thing_name(self._config),
             never=own_folders(self._config, self._folder),
             clock=self._clock,
@@ -158,12 +170,49 @@ class App:
         finally:
             if not agent.stop(GRACE_SECONDS):
                 log.warning("some steps did not end in time; the next start takes up what they left")
-            carrier.close()
+            for carrier in carriers.values():
+                carrier.close()
             self._write_snapshot(agent, in_memory=in_memory)
             ledger.close()
         if agent.lost and code is None:
             raise agent.lost
         return code
+
+    def _carriers(self, choice: Choice, ledger: Ledger) -> dict[str, Carrier]:
+        """Make those that are needed: what is not imported takes no memory."""
+        carriers: dict[str, Carrier] = {}
+        may_be_streams = [choice.may_be_streams(source) for source in self._config.sources]
+        if any(may_be_streams) or ledger.busy_lanes():
+            from tidegate.carry.streams import Streams  # noqa: PLC0415 - brings the SDK along
+
+            carriers[STREAMS] = Streams(
+                self._config.stream_manager,
+                ledger,
+                links=self._folder / "links",
+                steady=self._clock.steady,
+                wall=self._clock.wall,
+            )
+        if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in self._config.sources):
+            from tidegate.carry.direct import Direct, Throttle, connect  # noqa: PLC0415 - needs a client of S3
+
+            thing = thing_name(self._config)
+            carriers[DIRECT] = Direct(
+                self._config.sources,
+                ledger,
+                connect=lambda settings: connect(settings, os.environ, thing=thing),
+                thing=thing,
+                spool=self._folder / "spool",
+                throttle=Throttle(self._bandwidth, self._clock.steady),
+                workers=self._config.max_concurrent,
+                steady=self._clock.steady,
+                jitter=random.random,
+            )
+        return carriers
+
+    def _bandwidth(self) -> float | None:
+        """How many bytes per second may be sent now; None: as many as go."""
+        limit = self._config.bandwidth
+        return limit.at(self._clock.wall(), self._config.time_zone) if limit else None
 
     def _watch_over(self, agent: Agent, *, in_memory: bool) -> int | None:
         began = self._clock.steady()
@@ -178,6 +227,8 @@ class App:
                 return None
             if self._stopping.is_set():
                 return 0
+            if self._is_reconfigured():
+                return None
             if self._once and (code := self._verdict(agent, began)) is not None:
                 return code
             if in_memory and self._clock.steady() - began > MEMORY_SECONDS:
@@ -185,6 +236,27 @@ class App:
                     log.warning("there is room again: going back to the ledger on disk")
                     return None
                 began = self._clock.steady()
+
+    def _is_reconfigured(self) -> bool:
+        """Take over what was changed in the configuration file. Tells whether that needs another agent."""
+        try:
+            raw = self._watched.changed() if self._watched else None
+            config = None if raw is None else _with_port(parse(raw))
+        except ConfigFaults as err:
+            for sentence in err.faults:
+                log.error("the changed configuration is not used, the last good one is: %s", sentence)  # noqa: TRY400
+            return False
+        if raw is None or config is None or config == self._config:
+            return False
+        before, self._raw, self._config = self._config, raw, config
+        self._keep_configuration()
+        set_up(config.log_level, config.log_format)
+        log.warning("the configuration has changed, and is used from now on")
+        return dataclasses.replace(config, **{key: getattr(before, key) for key in _LIVE}) != before
+
+    def _keep_configuration(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not stop delivery
+            workdir.keep_configuration(self._folder, self._raw)
 
     def _verdict(self, agent: Agent, began: float) -> int | None:
         """The exit code of a single pass; None while it is not over."""

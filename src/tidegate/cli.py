@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate import __version__, app, workdir
 from tidegate.clock import Clock
 from tidegate.config import Config, parse
-from tidegate.config.file import load
+from tidegate.config.file import Watched, load
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, TidegateError
 from tidegate.ledger import Books, Ledger
 from tidegate.logs import set_up
@@ -72,7 +72,7 @@ def _flush() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tidegate",
-        description="Moves files to S3 through Greengrass Stream Manager, and deletes what is proven stored.",
+        description="Moves files to S3, itself or by Stream Manager, and deletes what is proven stored.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -176,7 +176,14 @@ def _run(options: argparse.Namespace) -> int:
     raw = load(options.config)
     config = parse(raw)
     set_up(config.log_level, config.log_format)
-    agent = app.App(config, options.work_dir, raw=raw, once=options.once, timeout=options.timeout)
+    agent = app.App(
+        config,
+        options.work_dir,
+        raw=raw,
+        watched=None if options.once else Watched(options.config),
+        once=options.once,
+        timeout=options.timeout,
+    )
     return agent.run()
 
 

@@ -121,12 +121,14 @@ class Verdict(enum.Enum):
     AGAIN    the carrier has lost it, or could not try: send it again, at no cost to it
     REFUSED  it was tried and said no: this file is at fault, as far as one can tell
     BLOCKED  it was tried and said no, for a reason that holds for the whole bucket
+    CHANGED  the file is not the version that was promised any more; nothing of it was stored
     """
 
     STORED = "stored"
     AGAIN = "again"
     REFUSED = "refused"
     BLOCKED = "blocked"
+    CHANGED = "changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +136,15 @@ class Outcome:
     """One piece of news from a carrier about the promise with this receipt.
 
     `promise` is the id that the carrier names; only if it names none (None) is the receipt all there is.
+    `wait` is for how many seconds it should not be sent AGAIN.
     """
 
-    lane: str
-    receipt: int
     verdict: Verdict
+    lane: str = ""
+    receipt: int | None = None
     note: str = ""
     promise: bytes | None = None
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

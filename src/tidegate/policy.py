@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tidegate.config.naming import escape, original_name
+from tidegate.config.naming import original_name
 from tidegate.errors import Refused
 from tidegate.model import Candidate, Fingerprint, Moment, ObjectRef, Transfer
 
@@ -54,6 +54,16 @@ def retry_seconds(attempts: int, jitter: float) -> float:
 def pause_seconds(failures: int, jitter: float) -> float:
     """Return the pause of a bucket after so many refusals in a row: 5, 10, 20, 40, then about 60 seconds."""
     return float(min(60.0, 5 * 2 ** min(failures - 1, 4)) * (0.75 + jitter / 2))
+
+
+def again_seconds(failures: int, jitter: float) -> float:
+    """Return the wait of a file after failures that were not its fault: 1, 2, 4 to about 40 seconds."""
+    return float(min(40.0, 2 ** min(failures - 1, 6)) * (0.75 + jitter / 2))
+
+
+def outage_seconds(rounds: int, jitter: float) -> float:
+    """Return until when a destination is left alone: 2, 4, 8 to about 40 seconds, never more than 50."""
+    return float(min(40.0, 2 ** min(rounds, 6)) * (0.75 + jitter / 2))
 
 
 def rank(mark: Fingerprint, moment: Moment) -> tuple[bool, int, int, int]:
@@ -109,6 +119,6 @@ def plan(
         carrier=carrier,
         body=candidate,
         target=ObjectRef(source.bucket, key),
-        metadata={NAME_METADATA: original_name(path)} if escape(path) != path else {},
+        metadata={NAME_METADATA: original_name(path)} if source.key.alters(path) else {},
     )
     return transfer, refusal

@@ -42,7 +42,8 @@ def agent(root: Path, ledger: Ledger) -> Iterator[Agent]:
     one = Agent(
         config,
         ledger,
-        Cart(),
+        {"streams": Cart()},
+        choose=lambda _: "streams",
         thing="thing",
         never=frozenset(),
         clock=clock,

@@ -10,7 +10,7 @@ from tests.helpers import transfer, version_of, write
 from tidegate.carry import Answer, News
 from tidegate.errors import Refused, Unavailable
 from tidegate.flows.collect import collect
-from tidegate.flows.dispatch import BATCH, DEPTH, dispatch
+from tidegate.flows.dispatch import BATCH, dispatch
 from tidegate.model import Outcome, State, Transfer, Verdict
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Cart:
     """A carrier that takes what it is given, unless the name of the file says otherwise."""
 
     name = "streams"
+    depth = 128
 
     def __init__(self, lanes: int = 2) -> None:
         self._lanes = [f"lane.{number}" for number in range(lanes)]
@@ -54,6 +55,9 @@ class Cart:
 
     def audit(self) -> Iterator[Sequence[Outcome]]:
         yield []
+
+    def close(self) -> None:
+        pass
 
     def troubles(self) -> dict[str, str]:
         return {}
@@ -99,7 +103,7 @@ def test_no_lane_gets_more_than_it_can_hold(root: Path, ledger: Ledger) -> None:
     cart = Cart(lanes=1)
     while dispatch("default", cart, ledger, now=NOW):
         pass
-    assert len(cart.taken) == DEPTH
+    assert len(cart.taken) == cart.depth
 
 
 def test_small_files_pass_a_large_one(root: Path, ledger: Ledger) -> None:

@@ -34,7 +34,7 @@ def offer(ledger: Ledger, *transfers: Transfer, now: float = NOW) -> int:
 
 
 def claim(ledger: Ledger, *, source: str = "default", limit: int = 100, now: float = NOW) -> list[Transfer]:
-    return ledger.claim(source, limit=limit, now=now)
+    return ledger.claim(source, "streams", limit=limit, now=now)
 
 
 def send(ledger: Ledger, *transfers: Transfer, lane: str = LANE, first: int = 0) -> None:
@@ -285,7 +285,7 @@ def test_a_file_that_may_not_go_where_others_may_ends_in_quarantine_and_holds_up
     stored = 0
     for second in range(200):
         offer(ledger, transfer(f"b{second}.csv", mtime_ns=second))
-        for one in ledger.claim("default", limit=4, now=NOW + second):
+        for one in ledger.claim("default", "streams", limit=4, now=NOW + second):
             verdict = Verdict.BLOCKED if one == forbidden else Verdict.STORED
             settle(ledger, news(verdict, promise=one.id), now=NOW + second)
             stored += verdict is Verdict.STORED
@@ -671,7 +671,7 @@ def test_what_is_not_finished_is_never_forgotten(ledger: Ledger, state: State) -
 OPERATIONS: dict[str, Callable[[Ledger, Transfer, float], object]] = {
     "offer": lambda ledger, one, now: ledger.offer([(one, "")], now=now),
     "offer refused": lambda ledger, one, now: ledger.offer([(one, "never")], now=now),
-    "claim": lambda ledger, one, now: ledger.claim(one.source, limit=2, now=now),
+    "claim": lambda ledger, one, now: ledger.claim(one.source, "streams", limit=2, now=now),
     "sent": lambda ledger, one, _: ledger.sent([(one.id, LANE, one.body.fingerprint.ctime_ns)]),
     "give back": lambda ledger, one, now: ledger.give_back([(one.id, "away")], now=now),
     "refuse": lambda ledger, one, now: ledger.refuse([(one.id, "no")], now=now),
@@ -902,6 +902,6 @@ def test_a_claim_walks_the_promises_in_the_order_of_their_index(ledger: Ledger) 
         everything_hot(ledger)
     (sql, *_) = [sql for sql in seen if "NOT EXISTS" in sql]
     plan = " / ".join(row[-1] for row in ledger._database.rows(f"EXPLAIN QUERY PLAN {sql}"))
-    assert "INDEX ready (source=? AND bucket=?)" in plan
+    assert "INDEX ready (source=? AND carrier=? AND bucket=?)" in plan
     assert "INDEX unfinished (target=?)" in plan
     assert "TEMP B-TREE" not in plan  # a million rows would be sorted for each claim

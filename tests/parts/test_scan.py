@@ -30,7 +30,7 @@ def scanner_of(source: Source, ledger: Ledger, *, never: frozenset[str] = frozen
 
 def promised(ledger: Ledger, source: str = "default") -> list[str]:
     """Name the files that have been promised since the last call."""
-    claimed = ledger.claim(source, limit=100_000, now=time.time() + 1e6)
+    claimed = ledger.claim(source, "streams", limit=100_000, now=time.time() + 1e6)
     return sorted(transfer.body.path.rpartition("/")[2] for transfer in claimed)
 
 
@@ -69,7 +69,7 @@ def test_the_promise_says_where_the_file_goes_and_which_version_of_it(root: Path
     path = write(root / "sub" / "a b.csv")
     source = the_source(root, "**/*.csv", HoldBack="None", ObjectKeyPrefix="site")
     scanner_of(source, ledger).scan(later())
-    ((transfer,),) = [ledger.claim("default", limit=9, now=time.time())]
+    ((transfer,),) = [ledger.claim("default", "streams", limit=9, now=time.time())]
     assert (str(transfer.target), transfer.body) == ("s3://bucket/site/sub/a=20b.csv", version_of(path))
 
 
@@ -344,7 +344,7 @@ def test_a_dropped_promise_is_promised_anew_when_its_file_is_found(root: Path, l
     write(root / "a.csv")
     scanner = scanner_of(the_source(root, HoldBack="None"), ledger)
     scanner.scan(later())
-    (transfer,) = ledger.claim("default", limit=9, now=time.time())
+    (transfer,) = ledger.claim("default", "streams", limit=9, now=time.time())
     ledger.drop([(transfer, "files_dropped", "its disk was away for a moment")], now=time.time())
     assert scanner.scan(later()).promised == 1
     assert promised(ledger) == ["a.csv"]
@@ -358,7 +358,7 @@ def test_a_quarantined_file_is_let_go_of_when_it_changes_and_its_new_version_is_
     scanner.scan(later())
     now = time.time()
     for attempt in range(3):
-        (transfer,) = ledger.claim("default", limit=9, now=now + 1000 * attempt)
+        (transfer,) = ledger.claim("default", "streams", limit=9, now=now + 1000 * attempt)
         ledger.refuse([(transfer.id, "no")], now=now + 1000 * attempt)
     scanner.scan(later())
     assert ledger.in_state("default", State.FAILED) == 1
@@ -377,7 +377,7 @@ def test_files_moved_within_the_root_are_not_sent_again(root: Path, ledger: Ledg
     scanner = scanner_of(source, ledger, never=frozenset([str(sent)]))
     write(root / "sub" / "a.csv")
     scanner.scan(later())
-    store(ledger, *ledger.claim("default", limit=9, now=time.time()))
+    store(ledger, *ledger.claim("default", "streams", limit=9, now=time.time()))
     assert release_stored(source, ledger, now=time.time()) == 1
     assert (sent / "sub" / "a.csv").exists()
     for _ in range(3):
@@ -410,7 +410,7 @@ def counters(ledger: Ledger) -> dict[str, int]:
 
 def scan_and_store(source: Source, ledger: Ledger) -> None:
     scanner_of(source, ledger).scan(later())
-    store(ledger, *ledger.claim("default", limit=100, now=time.time()))
+    store(ledger, *ledger.claim("default", "streams", limit=100, now=time.time()))
 
 
 def test_a_stored_file_is_deleted_and_counted(root: Path, ledger: Ledger) -> None:
@@ -533,7 +533,7 @@ def two_sources(root: Path, **keys: object) -> tuple[Source, Source]:
 
 def promise_to(source: Source, ledger: Ledger) -> list[Transfer]:
     scanner_of(source, ledger).scan(later())
-    return ledger.claim(source.name, limit=100, now=time.time())
+    return ledger.claim(source.name, "streams", limit=100, now=time.time())
 
 
 def test_a_file_that_another_source_is_yet_to_store_stays_until_it_has(root: Path, ledger: Ledger) -> None:

@@ -32,7 +32,7 @@ def scan(folder: str) -> Any:
     scanner = Scanner(source, ledger, carrier="streams", thing="t", never=frozenset())
     first, second = scanner.scan(later()), scanner.scan(later(120))
     return {
-        "promised": sorted(one.body.path for one in ledger.claim("default", limit=100, now=0)),
+        "promised": sorted(one.body.path for one in ledger.claim("default", "streams", limit=100, now=0)),
         "problems": first.problems,
         "again": second.problems,
         "held": {held.path: held.why.name for held in first.held},

@@ -12,12 +12,53 @@ from stream_manager.data import S3ExportTaskDefinition
 from stream_manager.exceptions import ValidationException
 from stream_manager.util import Util
 
-from tidegate.config import KEYS, After, Config, HoldBack, NameEscaping, Source, StreamManager, parse
-from tidegate.config.keys import AGENT, SOURCE, STREAM_MANAGER
+from tidegate.config import (
+    KEYS,
+    After,
+    Attributes,
+    Bandwidth,
+    CarrierChoice,
+    Compress,
+    Config,
+    DiskLimit,
+    Evict,
+    HoldBack,
+    NameEscaping,
+    OnConflict,
+    S3Settings,
+    Source,
+    StreamManager,
+    UploadOrder,
+    Verify,
+    only_direct,
+    parse,
+)
+from tidegate.config.keys import AGENT, ATTRIBUTES, S3, SOURCE, STREAM_MANAGER
 from tidegate.config.schema import defaults
 from tidegate.errors import ConfigFaults
 
 MINIMAL = {"PathName": "/data/*.csv", "BucketName": "my-bucket"}
+ROLE = "arn:aws:iam::123456789012:role/uploads"
+MORE_THAN_STREAM_MANAGER_CAN_DO = [
+    {"Verify": "Head"},
+    {"OnConflict": "Fail"},
+    {"OnConflict": "Version"},
+    {"StorageClass": "STANDARD"},
+    {"ServerSideEncryption": "AES256"},
+    {"Tags": {"line": "7"}},
+    {"ContentType": "text/csv"},
+    {"CacheControl": "no-store"},
+    {"Acl": "private"},
+    {"Compress": "Gzip"},
+    {"S3": {"Region": "eu-central-1"}},
+    {"S3": {"EndpointUrl": "http://127.0.0.1:9000"}},
+    {"S3": {"AddressingStyle": "Virtual"}},
+    {"S3": {"UseDualstack": True}},
+    {"S3": {"UseFips": True}},
+    {"S3": {"CaBundle": "/etc/ssl/store.pem"}},
+    {"S3": {"Proxy": "Direct"}},
+    {"S3": {"RoleArn": ROLE}},
+]
 
 
 def faults_of(raw: object) -> tuple[str, ...]:
@@ -68,24 +109,69 @@ def test_two_keys_are_enough_and_the_rest_has_its_documented_default() -> None:
     )
 
 
+def test_what_the_direct_carrier_is_told_has_its_documented_default() -> None:
+    config = parse(MINIMAL)
+    (source,) = config.sources
+    assert (config.max_concurrent, config.bandwidth, config.time_zone) == (10, None, None)
+    assert (source.carrier, source.verify, source.on_conflict) == (
+        CarrierChoice.AUTO,
+        Verify.CHECKSUM,
+        OnConflict.OVERWRITE,
+    )
+    assert (source.order, source.priority, source.disk_limit, source.evict) == (
+        UploadOrder.OLDEST_FIRST,
+        5,
+        None,
+        Evict.NEVER,
+    )
+    assert source.attributes == Attributes(
+        storage_class=None,
+        encryption=None,
+        kms_key_id=None,
+        tags=(),
+        metadata=(),
+        content_type=None,
+        cache_control=None,
+        acl=None,
+        compress=Compress.NONE,
+    )
+    assert source.s3 == S3Settings(
+        region=None,
+        endpoint_url=None,
+        addressing="auto",
+        dualstack=False,
+        fips=False,
+        ca_bundle=None,
+        proxy=None,
+        connect_seconds=10,
+        read_seconds=60,
+        role_arn=None,
+        multipart_threshold=16_777_216,
+        part_size=8_388_608,
+    )
+
+
 def test_every_key_fills_a_field_of_the_same_table() -> None:
     for keys, value, extra in [
         (AGENT, Config, set()),
-        (SOURCE, Source, {"name"}),
+        (tuple(key for key in SOURCE if key not in ATTRIBUTES), Source, {"name", "attributes"}),
+        (ATTRIBUTES, Attributes, set()),
         (STREAM_MANAGER, StreamManager, set()),
+        (S3, S3Settings, set()),
     ]:
         assert {key.field for key in keys} | extra == {field.name for field in dataclasses.fields(value)}
         assert defaults(keys).keys() == {key.field for key in keys}
 
 
 def test_no_two_keys_of_one_table_are_alike_but_for_case() -> None:
-    for keys in (AGENT + SOURCE, STREAM_MANAGER):
+    for keys in (AGENT + SOURCE, STREAM_MANAGER, S3):
         assert len({key.name.lower() for key in keys}) == len(keys)
 
 
 def test_keys_are_taken_in_any_case() -> None:
     assert parse({"pathname": "/data/*.csv", "BUCKETNAME": "my-bucket"}) == parse(MINIMAL)
     assert parse(MINIMAL | {"streammanager": {"STREAMS": 2}}).stream_manager.streams == 2
+    assert only(MINIMAL | {"s3": {"ENDPOINTURL": "https://a"}}).s3.endpoint_url == "https://a"
 
 
 def test_a_local_deployment_that_makes_strings_of_everything_means_the_same() -> None:
@@ -110,9 +196,13 @@ def test_a_local_deployment_that_makes_strings_of_everything_means_the_same() ->
 @pytest.mark.parametrize("nothing", [None, "", "null", " ", "NULL"])
 def test_a_value_of_nothing_means_not_given(nothing: object) -> None:
     raw = MINIMAL | {
-        key.name: nothing for key in KEYS if key.name not in MINIMAL and key not in STREAM_MANAGER
+        key.name: nothing
+        for key in KEYS
+        if key.name not in MINIMAL and key not in STREAM_MANAGER and key not in S3
     }
     assert parse(raw) == parse(MINIMAL)
+    assert parse(MINIMAL | {"S3": {key.name: nothing for key in S3}}) == parse(MINIMAL)
+    assert parse(MINIMAL | {"Tags": {"line": nothing}, "Metadata": {"a": nothing}}) == parse(MINIMAL)
 
 
 def test_a_source_of_nothing_is_no_source() -> None:
@@ -239,7 +329,62 @@ def test_a_fault_names_key_value_and_remedy() -> None:
         ("ObjectKeyPrefix", "../a", "has a folder . or .."),
         ("ObjectKey", "{prefix}/{pth}", "has an unknown field {pth}; did you mean {path}?"),
         ("ObjectKey", "{mtime:%G}/{path}", "write %Y"),
-        ("NameEscaping", "None", '"None" is not among the words taken here; write Portable'),
+        ("NameEscaping", "URL", '"URL" is not among the words taken here; write Portable or None'),
+        ("MaxConcurrent", 0, "0 is less than 1; write a number from 1 to 256"),
+        ("MaxConcurrent", 257, "257 is more than 256"),
+        ("BandwidthLimit", "fast", '"fast" is not a number of bytes per second; write for example 512k'),
+        ("BandwidthLimit", 1000000, "1000000 is not text; put it in quotes"),
+        ("TimeZone", "Mars/Base", '"Mars/Base" is not a time zone'),
+        ("TimeZone", "Europe", '"Europe" is not a time zone'),
+        ("TimeZone", "../../etc/passwd", "is not a time zone"),
+        ("Carrier", "Pigeon", "write StreamManager, Direct or Auto"),
+        ("Verify", "Trust", "write Checksum or Head"),
+        ("OnConflict", "Ask", "write Overwrite, Fail or Version"),
+        ("UploadOrder", "Random", "write OldestFirst or NewestFirst"),
+        ("Priority", 0, "0 is less than 1; write a number from 1 to 9"),
+        ("Priority", 10, "10 is more than 9"),
+        ("Priority", "high", '"high" is not a whole number; write for example 5'),
+        ("DiskLimit", 90, "90 is not text; put it in quotes"),
+        (
+            "DiskLimit",
+            "90",
+            '"90" is not a limit; write for example 90% (used at most) or 2G (free at least)',
+        ),
+        ("DiskLimit", "0.5%", '"0.5%" is not between 1% and 99%; write for example 90%'),
+        ("DiskLimit", "100%", '"100%" is not between 1% and 99%'),
+        ("DiskLimit", "0G", '"0G" is no room that a file system could have; write for example 2G'),
+        ("DiskLimit", "8388608T", "is no room that a file system could have"),
+        ("DiskLimit", "2GB", '"2GB" is not a limit'),
+        ("Evict", "All", "write Never, LowestPriorityFirst or OldestFirst"),
+        ("StorageClass", "COLD", "write STANDARD, STANDARD_IA, ONEZONE_IA"),
+        ("ServerSideEncryption", "aes", "write AES256, aws:kms or aws:kms:dsse"),
+        ("KmsKeyId", "my key", '"my key" is not a KMS key; write its id, its ARN, or an alias'),
+        ("Tags", ["a"], 'a list is not a map of texts; write for example {line: "7"}'),
+        ("Tags", {"line": 7}, "a map cannot be read; line: 7 is not text; put it in quotes"),
+        ("Tags", {"line": "1", "Line": "2"}, "Line: differs from line only in case; keep one of the two"),
+        ("Tags", {7: "line"}, "a map cannot be read; the key 7 is not text; put it in quotes"),
+        ("Tags", {f"t{n}": "x" for n in range(11)}, "a map has 11 tags, and S3 takes 10 for an object"),
+        ("Tags", {"AWS:x": "1"}, 'has the tag "AWS:x", and aws: is reserved; choose another name'),
+        ("Tags", {"x" * 129: "1"}, "write a name of up to 128 characters and a value of up to 256"),
+        ("Tags", {"x": "1" * 257}, "has a tag too long for S3"),
+        ("Tags", {"x": "a&b"}, 'has a tag that S3 does not take, "x"; write letters, digits, spaces and +'),
+        ("Metadata", "a", '"a" is not a map of texts'),
+        ("Metadata", {"a_b": "1"}, 'a map has the name "a_b"; write letters, digits and hyphens'),
+        ("Metadata", {"Tidegate-x": "1"}, 'has the name "Tidegate-x", which tidegate uses itself'),
+        ("Metadata", {"Mtime": "1"}, "choose another"),
+        ("Metadata", {"original-name": "1"}, "choose another"),
+        ("Metadata", {"source": "1"}, "choose another"),
+        ("Metadata", {"THING": "1"}, "choose another"),
+        ("Metadata", {"a": "é"}, 'has under "a" what no header can hold; write printable ASCII'),
+        ("Metadata", {"a": "x\r\nb: y"}, "what no header can hold"),
+        ("Metadata", {"a": " x"}, "without spaces at its ends"),
+        ("Metadata", {"ab": "x" * 767}, "a map takes 769 bytes; write 768 at most: S3 takes 2 KB"),
+        ("ContentType", "csv", '"csv" is not a media type; write for example text/csv'),
+        ("ContentType", "text/csv; a=\nb", "is not a media type"),
+        ("CacheControl", "a\nb", "is not printable ASCII of up to 255 characters; write for example max-age"),
+        ("Acl", "open", "write private, public-read"),
+        ("Compress", "Zip", "write None, Gzip or Zstd"),
+        ("S3", "on", '"on" is not a map; write keys with their values'),
         ("Interval", True, "true is not a number of seconds"),
         ("Interval", 0, "0 is less than 0.1; write a number from 0.1 to 31536000"),
         ("Interval", math.nan, "nan is not a number of seconds"),
@@ -297,6 +442,196 @@ def test_a_wrong_value_for_stream_manager_is_refused_too(key: str, value: object
     assert words in fault
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("Region", "eu central", '"eu central" is not the name of a region; write for example eu-central-1'),
+        ("EndpointUrl", "store:9000", '"store:9000" is not the URL of a server; write for example https://'),
+        ("EndpointUrl", "ftp://store", "is not the URL of a server"),
+        ("EndpointUrl", "https://", "is not the URL of a server"),
+        ("EndpointUrl", "https://store:0", "is not the URL of a server"),
+        ("EndpointUrl", "https://store:port", "is not the URL of a server"),
+        ("EndpointUrl", "https://[::1", "is not the URL of a server"),
+        ("EndpointUrl", "https://a b", "is not the URL of a server"),
+        ("EndpointUrl", "https://störe", "is not the URL of a server"),
+        ("EndpointUrl", "https://store?x=1", "has more than a server and a path"),
+        ("EndpointUrl", "https://store/#", "has more than a server and a path"),
+        ("AddressingStyle", "Host", "write Auto, Path or Virtual"),
+        ("UseDualstack", "maybe", "write true or false"),
+        ("UseFips", 1, "write true or false"),
+        (
+            "CaBundle",
+            "store.pem",
+            '"store.pem" is not an absolute path; write for example /etc/ssl/store.pem',
+        ),
+        ("CaBundle", "/etc/ssl/", '"/etc/ssl/" is a folder; write a file, for example /etc/ssl/store.pem'),
+        (
+            "Proxy",
+            "socks5://proxy:1080",
+            "is not an HTTP proxy; write for example http://proxy.example.com:3128",
+        ),
+        ("Proxy", "https://proxy", "is not an HTTP proxy"),
+        ("Proxy", "http://proxy/path", "is not an HTTP proxy"),
+        ("ConnectTimeout", 0, "0 is less than 0.1; write a number from 0.1 to 3600"),
+        ("ReadTimeout", 3601, "3601 is more than 3600"),
+        ("RoleArn", "uploads", f'"uploads" is not the ARN of a role; write for example {ROLE}'),
+        ("RoleArn", "arn:aws:iam::12345:role/x", "is not the ARN of a role"),
+        ("RoleArn", "arn:aws:iam::123456789012:user/x", "is not the ARN of a role"),
+        ("MultipartThreshold", 5_242_879, "is less than 5242880"),
+        ("MultipartThreshold", 5_000_000_001, "is more than 5000000000"),
+        ("PartSize", 5_242_879, "is less than 5242880"),
+        ("PartSize", 5 * 1024**3 + 1, "is more than 5368709120"),
+        ("EndpointURI", "x", "there is no such key here; did you mean EndpointUrl?"),
+    ],
+)
+def test_a_wrong_value_for_s3_is_refused_wherever_it_stands(key: str, value: object, words: str) -> None:
+    at_top, in_source = (
+        fault_of(MINIMAL | {"S3": {key: value}}),
+        fault_of({"Sources": {"a": MINIMAL | {"S3": {key: value}}}}),
+    )
+    assert at_top.startswith(f"S3.{key}: ")
+    assert words in at_top
+    assert in_source == f"Sources.a.{at_top}"
+
+
+@pytest.mark.parametrize("key", ["EndpointUrl", "Proxy"])
+@pytest.mark.parametrize(
+    "value", ["socks://joe:pa@ss/hunter2@host", "https://joe:hunter2@host", "hunter2@host"]
+)
+def test_a_password_is_not_repeated(key: str, value: str) -> None:
+    fault = fault_of(MINIMAL | {"S3": {key: value}})
+    assert fault.startswith(f'S3.{key}: "…@host" ')
+    assert "hunter2" not in fault
+
+
+def test_a_password_that_is_taken_is_not_shown_either() -> None:
+    raw = MINIMAL | {"S3": {"Proxy": "http://joe:hunter2@proxy:3128/"}}
+    assert only(raw).s3.proxy == "http://joe:hunter2@proxy:3128"
+    assert "hunter2" not in repr(parse(raw))
+    assert "hunter2" not in fault_of(raw | {"Carrier": "StreamManager"})
+
+
+def test_every_value_of_s3_is_taken_over() -> None:
+    source = only(
+        MINIMAL
+        | {
+            "S3": {
+                "Region": "eu-central-1",
+                "AddressingStyle": "path",
+                "UseDualstack": "true",
+                "UseFips": True,
+                "CaBundle": "/etc//ssl/store.pem",
+                "Proxy": "DIRECT",
+                "ConnectTimeout": "0.5",
+                "ReadTimeout": 3600,
+                "RoleArn": ROLE,
+                "MultipartThreshold": 5 * 10**9,
+                "PartSize": "5368709120",
+            }
+        }
+    )
+    assert source.s3 == S3Settings(
+        region="eu-central-1",
+        endpoint_url=None,
+        addressing="path",
+        dualstack=True,
+        fips=True,
+        ca_bundle="/etc/ssl/store.pem",
+        proxy="direct",
+        connect_seconds=0.5,
+        read_seconds=3600,
+        role_arn=ROLE,
+        multipart_threshold=5 * 10**9,
+        part_size=5 * 1024**3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "taken"),
+    [
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("https://[::1]:9000/", "https://[::1]:9000"),
+        ("https://store.example.com/storage/s3/", "https://store.example.com/storage/s3"),
+    ],
+)
+def test_an_endpoint_may_have_a_port_and_a_path(written: str, taken: str) -> None:
+    assert only(MINIMAL | {"S3": {"EndpointUrl": written}}).s3.endpoint_url == taken
+
+
+def test_each_key_of_s3_is_taken_over_from_the_top_by_itself() -> None:
+    raw = {
+        "BucketName": "my-bucket",
+        "S3": {"Region": "eu-central-1", "ReadTimeout": 5, "UseFips": True},
+        "Sources": {
+            "a": {"PathName": "/a/*"},
+            "b": {"PathName": "/b/*", "S3": {"Region": "us-east-1", "UseFips": False, "PartSize": None}},
+        },
+    }
+    a, b = (source.s3 for source in parse(raw).sources)
+    assert (a.region, a.read_seconds, a.fips, a.connect_seconds) == ("eu-central-1", 5, True, 10)
+    assert (b.region, b.read_seconds, b.fips, b.connect_seconds) == ("us-east-1", 5, False, 10)
+    (shorthand, named) = parse(raw | MINIMAL | {"Sources": {"b": raw["Sources"]["b"]}}).sources
+    assert (shorthand.s3, named.s3) == (a, b)
+
+
+def test_what_s3_keeps_with_an_object_is_taken_over() -> None:
+    source = only(
+        MINIMAL
+        | {
+            "StorageClass": "glacier_ir",
+            "ServerSideEncryption": "AWS:KMS",
+            "KmsKeyId": "alias/uploads",
+            "Tags": {"Line": "7", "Werk Süd": "a+b=c/d@e"},
+            "Metadata": {"Plant": "north", "a": "x" * 757},
+            "ContentType": "text/csv; charset=utf-8",
+            "CacheControl": "max-age=3600, private",
+            "Acl": "bucket-owner-full-control",
+            "Compress": "zstd",
+        }
+    )
+    assert source.attributes == Attributes(
+        storage_class="GLACIER_IR",
+        encryption="aws:kms",
+        kms_key_id="alias/uploads",
+        tags=(("Line", "7"), ("Werk Süd", "a+b=c/d@e")),
+        metadata=(("plant", "north"), ("a", "x" * 757)),
+        content_type="text/csv; charset=utf-8",
+        cache_control="max-age=3600, private",
+        acl="bucket-owner-full-control",
+        compress=Compress.ZSTD,
+    )
+
+
+def test_tags_of_a_source_replace_those_of_the_top_as_a_whole() -> None:
+    raw = {"Tags": {"a": "1", "b": "2"}, "Sources": {"x": MINIMAL | {"Tags": {"b": "3"}}}}
+    assert only(raw).attributes.tags == (("b", "3"),)
+
+
+@pytest.mark.parametrize(
+    ("written", "limit"),
+    [
+        ("90%", DiskLimit(percent_used=90.0)),
+        (" 99 % ", DiskLimit(percent_used=99.0)),
+        ("500M", DiskLimit(free_bytes=500 * 1024**2)),
+        ("1.5g", DiskLimit(free_bytes=3 * 1024**3 // 2)),
+        ("1k", DiskLimit(free_bytes=1024)),
+        ("8388607T", DiskLimit(free_bytes=8_388_607 * 1024**4)),
+    ],
+)
+def test_a_limit_of_the_disk_is_a_share_used_or_room_left(written: str, limit: DiskLimit) -> None:
+    assert only(MINIMAL | {"DiskLimit": written}).disk_limit == limit
+
+
+def test_how_fast_and_how_urgently_files_go_is_taken_over() -> None:
+    raw = {"MaxConcurrent": "256", "BandwidthLimit": "08:00,512k 19:00,off", "TimeZone": "Europe/Berlin"}
+    config = parse(MINIMAL | raw | {"Priority": "1", "UploadOrder": "newestfirst", "Verify": "head"})
+    assert config.max_concurrent == 256
+    assert config.bandwidth == Bandwidth.parse("08:00,512k 19:00,off")
+    assert config.time_zone == "Europe/Berlin"
+    (source,) = config.sources
+    assert (source.priority, source.order, source.verify) == (1, UploadOrder.NEWEST_FIRST, Verify.HEAD)
+
+
 def test_a_long_number_in_quotes_loses_no_digit() -> None:
     raw = MINIMAL | {"StreamManager": {"StreamMaxBytes": "9223372036854775807"}}
     assert parse(raw).stream_manager.stream_max_bytes == 2**63 - 1
@@ -311,6 +646,11 @@ def test_a_key_that_stands_in_the_wrong_place_is_shown_the_right_one() -> None:
         fault_of(MINIMAL | {"Streams": 2})
         == "Streams: there is no such key here; write it under StreamManager"
     )
+    assert fault_of(MINIMAL | {"EndpointUrl": "https://a"}).endswith("no such key here; write it under S3")
+    assert fault_of(MINIMAL | {"MultipartThreshold": 2}).endswith(
+        "no such key here; write it under StreamManager or under S3"
+    )
+    assert fault_of(MINIMAL | {"S3": {"BucketName": "a"}}).endswith("write it at the top or in a source")
     assert fault_of({"Sources": {"a": MINIMAL | {"LogLevel": "INFO"}}}).endswith(
         "no such key here; write it at the top"
     )
@@ -389,6 +729,124 @@ def test_a_wrong_word_for_after_draws_no_further_faults() -> None:
     assert fault_of(MINIMAL | {"After": "Move", "MoveTo": "sent"}).startswith("MoveTo: ")
     assert fault_of(MINIMAL | {"MoveTo": "sent"}).startswith("MoveTo: ")
     assert fault_of(MINIMAL | {"After": "Keep", "DeleteAfterMinutes": "x"}).startswith("DeleteAfterMinutes: ")
+
+
+@pytest.mark.parametrize("asked", MORE_THAN_STREAM_MANAGER_CAN_DO, ids=str)
+def test_what_stream_manager_cannot_do_needs_the_direct_carrier(asked: dict[str, object]) -> None:
+    fault = fault_of(MINIMAL | asked | {"Carrier": "StreamManager"})
+    ((name, value),) = asked.items()
+    place = f"S3.{next(iter(value))}" if name == "S3" and isinstance(value, dict) else name
+    assert fault.startswith(f"{place}: ")
+    assert fault.endswith(" is more than Stream Manager can do; write Carrier: Direct, or leave it out")
+    assert only_direct(only(MINIMAL | asked)) == f"{place} is set"
+    assert only(MINIMAL | asked | {"Carrier": "Direct"}).carrier is CarrierChoice.DIRECT
+    in_source = {
+        "BucketName": "my-bucket",
+        "Sources": {"a": {"PathName": "/a/*", "Carrier": "StreamManager"}},
+    }
+    assert fault_of(in_source | asked) == fault  # and taken over from the top it is at fault there
+
+
+def test_a_key_for_encryption_asks_for_the_direct_carrier_too() -> None:
+    raw = MINIMAL | {"ServerSideEncryption": "aws:kms", "KmsKeyId": "alias/a", "Carrier": "StreamManager"}
+    assert [fault.partition(":")[0] for fault in faults_of(raw)] == ["ServerSideEncryption", "KmsKeyId"]
+
+
+def test_what_both_carriers_can_do_asks_for_neither() -> None:
+    raw = MINIMAL | {
+        "Metadata": {"plant": "north"},
+        "Tags": {},
+        "Priority": 1,
+        "UploadOrder": "NewestFirst",
+        "DiskLimit": "90%",
+        "Evict": "OldestFirst",
+        "MaxConcurrent": 2,
+        "BandwidthLimit": "10M",
+        "Verify": "Checksum",
+        "OnConflict": "Overwrite",
+        "Compress": "None",
+        "S3": {
+            "AddressingStyle": "Auto",
+            "UseFips": False,
+            "ConnectTimeout": 5,
+            "ReadTimeout": 5,
+            "MultipartThreshold": 5 * 1024**2,
+            "PartSize": 5 * 1024**2,
+        },
+    }
+    assert only_direct(only(raw)) == ""
+    assert only(raw | {"Carrier": "StreamManager"}).carrier is CarrierChoice.STREAM_MANAGER
+
+
+def test_of_several_reasons_for_the_direct_carrier_the_first_is_told() -> None:
+    raw = MINIMAL | {"S3": {"RoleArn": ROLE, "Region": "us-east-1"}, "Acl": "private"}
+    assert only_direct(only(raw)) == "Acl is set"
+    assert only_direct(only(MINIMAL | {"S3": raw["S3"]})) == "S3.Region is set"
+
+
+@pytest.mark.parametrize("carrier", ["Auto", "StreamManager"])
+def test_names_as_they_are_go_with_the_direct_carrier_only(carrier: str) -> None:
+    raw = MINIMAL | {"NameEscaping": "None"}
+    assert fault_of(raw | {"Carrier": carrier}) == (
+        'NameEscaping: "None" makes keys that Stream Manager refuses, and Carrier is '
+        f"{carrier}; write Carrier: Direct, or NameEscaping: Portable"
+    )
+    source = only(raw | {"Carrier": "Direct"})
+    assert (source.escaping, source.key.escaping) == (NameEscaping.NONE, NameEscaping.NONE)
+
+
+@pytest.mark.parametrize(("word", "suffix"), [("None", ""), ("Gzip", ".gz"), ("Zstd", ".zst")])
+def test_keys_of_compressed_files_tell_how(word: str, suffix: str) -> None:
+    assert only(MINIMAL | {"Compress": word}).key.suffix == suffix
+
+
+@pytest.mark.parametrize("flag", ["UseDualstack", "UseFips"])
+def test_the_endpoints_of_aws_do_not_go_with_an_endpoint_of_your_own(flag: str) -> None:
+    source = {"PathName": "/a/*", "BucketName": "my-bucket", "S3": {"EndpointUrl": "https://a"}}
+    raw = {"S3": {flag: True}, "Sources": {"a": source}}
+    assert fault_of(raw).startswith(f"S3.{flag}: true has no use with EndpointUrl")
+    source["S3"] = {"EndpointUrl": "https://a", flag: True}
+    assert fault_of(raw).startswith(f"Sources.a.S3.{flag}: true has no use")
+    source["S3"] = {"EndpointUrl": "https://a", flag: False}
+    assert only(raw).s3.endpoint_url == "https://a"
+
+
+def test_a_key_for_encryption_goes_with_an_encryption_that_has_one() -> None:
+    raw = MINIMAL | {"KmsKeyId": "alias/a"}
+    sentence = (
+        'KmsKeyId: "alias/a" has no use without ServerSideEncryption: aws:kms; write that, or leave it out'
+    )
+    assert fault_of(raw) == sentence
+    assert fault_of(raw | {"ServerSideEncryption": "AES256"}) == sentence
+    assert only(raw | {"ServerSideEncryption": "aws:kms:dsse"}).attributes.kms_key_id == "alias/a"
+
+
+def test_a_source_with_an_encryption_of_its_own_sets_aside_the_key_of_the_top() -> None:
+    raw = {
+        "ServerSideEncryption": "aws:kms",
+        "KmsKeyId": "alias/a",
+        "Sources": {"a": MINIMAL | {"ServerSideEncryption": "AES256"}, "b": MINIMAL},
+    }
+    assert [source.attributes.kms_key_id for source in parse(raw).sources] == [None, "alias/a"]
+
+
+def test_files_are_given_up_only_for_a_limit() -> None:
+    assert fault_of(MINIMAL | {"Evict": "OldestFirst"}) == (
+        'Evict: "OldestFirst" has no use without DiskLimit; write for example DiskLimit: 90%, or Evict: Never'
+    )
+    source = only(MINIMAL | {"Evict": "LowestPriorityFirst", "DiskLimit": "90%"})
+    assert source.evict is Evict.LOWEST_PRIORITY_FIRST
+    assert only(MINIMAL | {"DiskLimit": "90%"}).evict is Evict.NEVER
+
+
+def test_a_wrong_word_for_the_carrier_draws_no_further_faults() -> None:
+    raw = MINIMAL | {"NameEscaping": "None", "Acl": "private", "Carrier": "Pigeon"}
+    assert fault_of(raw).startswith("Carrier: ")
+    assert fault_of(MINIMAL | {"Evict": "OldestFirst", "DiskLimit": "x"}).startswith("DiskLimit: ")
+    assert fault_of(MINIMAL | {"KmsKeyId": "alias/a", "ServerSideEncryption": "x"}).startswith("Server")
+    assert fault_of(MINIMAL | {"Carrier": "StreamManager", "Acl": "x"}).startswith("Acl: ")
+    bad_url = MINIMAL | {"Carrier": "StreamManager", "S3": {"EndpointUrl": "x"}}
+    assert fault_of(bad_url).startswith("S3.EndpointUrl: ")
 
 
 @pytest.mark.parametrize("move_to", ["/data/in", "/data"])

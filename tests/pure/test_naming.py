@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timezone
 from urllib.parse import unquote_to_bytes
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape as escape_xml
 
 import pytest
 from hypothesis import assume, given
@@ -11,7 +14,17 @@ from hypothesis import strategies as st
 from stream_manager.data import S3ExportTaskDefinition
 from stream_manager.util import Util
 
-from tidegate.config.naming import DIRECTIVES, FIELDS, KeyTemplate, escape, literal, original_name, unescape
+from tidegate.config.naming import (
+    DIRECTIVES,
+    FIELDS,
+    KeyTemplate,
+    NameEscaping,
+    escape,
+    literal,
+    natural,
+    original_name,
+    unescape,
+)
 from tidegate.errors import Refused
 
 NAMES = st.binary(min_size=1, max_size=40).filter(
@@ -40,9 +53,14 @@ def taken_by_stream_manager(key: str) -> bool:
     return bool(Util.validate_and_serialize_to_json_bytes(task))
 
 
-def key_of(template: str, path: str = "a/b.csv", **given: object) -> str:
+def key_of(template: str, path: str = "a/b.csv", *, suffix: str = "", **given: object) -> str:
     facts = {"prefix": "", "thing": "", "source": "default", "mtime_ns": 0, "now": 0.0} | given
-    return KeyTemplate.parse(template).render(path=path, **facts)
+    return dataclasses.replace(KeyTemplate.parse(template), suffix=suffix).render(path=path, **facts)
+
+
+def natural_key_of(template: str, path: str, thing: str = "") -> str:
+    made = dataclasses.replace(KeyTemplate.parse(template), escaping=NameEscaping.NONE)
+    return made.render(prefix="", thing=thing, source="default", path=path, mtime_ns=0, now=0.0)
 
 
 def at(year: int, month: int, day: int, hour: int = 0) -> int:
@@ -267,3 +285,74 @@ def test_an_original_name_that_looks_encoded_already_is_not_mistaken() -> None:
 def test_of_a_path_too_long_for_metadata_only_the_last_part_travels() -> None:
     assert original_name("é/" * 250 + "b c") == "b%20c"
     assert original_name("a/" * 700 + "b") == "a/" * 700 + "b"
+
+
+def test_with_few_bytes_left_for_it_only_the_last_part_of_a_name_travels() -> None:
+    assert original_name("aa/bb", 5) == "aa/bb"
+    assert original_name("aa/bb", 4) == "bb"
+
+
+def test_names_as_they_are_stand_in_keys_as_they_are() -> None:
+    for name in ("a b/c#d%20=41.csv", "[x]{y}'\"^|<>\\`~?", "müll 世.csv", "tab\tline\nend", "\x7f\x85"):
+        assert natural_key_of("{path}", name) == name
+    assert natural_key_of("{thing}/{stem}-{ext}", "a b.c d", thing="my thing") == "my thing/a b-c d"
+
+
+@given(PATHS, PATHS)
+def test_different_names_as_they_are_have_different_keys(one: str, two: str) -> None:
+    try:
+        keys = [natural_key_of("{prefix}/{path}", path) for path in (one, two)]
+    except Refused:
+        return
+    assert keys == [one, two]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("a\udcff", "byte 0xff"),
+        ("a\x01", "byte 0x01"),
+        ("\x1f", "byte 0x1f"),
+        ("\ufffe", "character 0xfffe"),
+        ("\uffff", "character 0xffff"),
+    ],
+)
+def test_a_name_that_s3_cannot_keep_or_tell_of_is_refused_and_not_escaped(name: str, what: str) -> None:
+    with pytest.raises(Refused, match=f"^name_unfit: with NameEscaping: None a key cannot hold the {what}: "):
+        natural_key_of("{path}", f"x/{name}.csv")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
+def test_a_name_as_it_is_can_be_told_of_in_xml(name: str) -> None:
+    try:
+        kept = natural(name)
+    except Refused:
+        return
+    ET.fromstring(f"<Key>{escape_xml(kept)}</Key>")
+
+
+def test_names_as_they_are_take_what_s3_takes_in_length() -> None:
+    assert len(natural_key_of("{path}", " " * 1024)) == 1024
+    with pytest.raises(Refused, match=r"^key_too_long: 1025 bytes"):
+        natural_key_of("{path}", " " * 1025)
+
+
+def test_a_template_tells_which_paths_it_alters() -> None:
+    portable = KeyTemplate.parse("{path}")
+    assert (portable.alters("a b"), portable.alters("a=b"), portable.alters("a/b")) == (True, True, False)
+    assert not dataclasses.replace(portable, escaping=NameEscaping.NONE).alters("a b")
+
+
+def test_a_suffix_ends_the_key_whatever_the_template_and_counts_for_its_length() -> None:
+    assert key_of("{prefix}/{path}", "a/b.csv", suffix=".gz") == "a/b.csv.gz"
+    assert key_of("{name}/", "a/b.csv", suffix=".gz") == "b.csv.gz"
+    assert len(key_of("{path}", "x" * 1021, suffix=".gz")) == 1024
+    with pytest.raises(Refused, match=r"^key_too_long: 1025 bytes"):
+        key_of("{path}", "x" * 1022, suffix=".gz")
+
+
+def test_templates_that_make_other_keys_are_not_equal() -> None:
+    plain = KeyTemplate.parse("{path}")
+    assert plain == KeyTemplate.parse("{path}")
+    assert plain != dataclasses.replace(plain, suffix=".gz")
+    assert plain != dataclasses.replace(plain, escaping=NameEscaping.NONE)

@@ -38,7 +38,12 @@ def test_the_position_of_the_descriptor_stays_where_it_is(opened):
 @pytest.mark.parametrize("size", [10, 2 * CHUNK_BYTES])
 def test_every_byte_is_paid_for_before_it_is_sent(size, opened):
     spent, checks = [], []
-    body = Body(opened(b"x" * size), size, spend=spent.append, check=lambda: checks.append(len(spent)))
+    body = Body(
+        opened(b"x" * size),
+        size,
+        take=lambda count: spent.append(count) or count,
+        check=lambda: checks.append(len(spent)),
+    )
     body.measure("CRC64NVME")
     assert spent == []
     seen = []
@@ -47,6 +52,16 @@ def test_every_byte_is_paid_for_before_it_is_sent(size, opened):
         assert spent == seen
     assert sum(spent) == size
     assert len(checks) >= 2 * len(seen)
+
+
+@pytest.mark.parametrize("size", [10, CHUNK_BYTES, 3 * CHUNK_BYTES + 1])
+def test_a_body_that_may_only_go_in_slices_arrives_whole(size, opened):
+    content = os.urandom(size)
+    body = Body(opened(content), size, take=lambda count: min(count, 1000))
+    body.measure("CRC64NVME")
+    slices = [bytes(chunk) for chunk in body.chunks()]
+    assert max(map(len, slices)) <= 1000
+    assert b"".join(slices) == content
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -91,15 +106,16 @@ def test_nothing_torn_is_ever_stored(tmp_path):
     descriptor = os.open(path, os.O_RDWR)
     spent = []
 
-    def spend(count):
+    def take(count):
         spent.append(count)
         if len(spent) == 3:
             os.pwrite(descriptor, b"y", size // 2)
+        return count
 
     try:
         with FaultyS3() as server, client_for(server.url) as s3:
             with pytest.raises(BodyChanged):
-                s3.put("bucket", "key", Body(descriptor, size, spend=spend))
+                s3.put("bucket", "key", Body(descriptor, size, take=take))
             assert server.objects == {}
     finally:
         os.close(descriptor)

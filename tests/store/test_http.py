@@ -134,7 +134,7 @@ def test_an_answer_is_read_when_the_server_takes_no_more_and_stays(opened):
         endpoint.sendall(error(403, "AccessDenied"))
         late.append(not done.wait(3))
 
-    body = Body(opened(b"x" * LARGE), LARGE, check=check, spend=lambda _: checks.append("spent"))
+    body = Body(opened(b"x" * LARGE), LARGE, check=check, take=lambda count: checks.append("spent") or count)
     with serving(converse, receive_buffer=4096) as port, client_for(f"http://127.0.0.1:{port}") as s3:
         with pytest.raises(S3Error) as caught:
             s3.put("bucket", "key", body)
@@ -155,17 +155,18 @@ def test_sending_stops_as_soon_as_there_is_an_answer(opened):
             while left > 0 and (piece := endpoint.recv(65_536)):
                 left -= len(piece)
 
-    def spend(count):
+    def take(count):
         spent.append(count)
         if len(spent) == 2:
             assert answered.wait(10)
             answered.clear()
+        return count
 
     with serving(converse) as port, client_for(f"http://127.0.0.1:{port}") as s3:
         for _ in range(2):
             spent.clear()
             with pytest.raises(S3Error):
-                s3.put("bucket", "key", Body(opened(b"x" * LARGE), LARGE, spend=spend))
+                s3.put("bucket", "key", Body(opened(b"x" * LARGE), LARGE, take=take))
             assert len(spent) == 2
 
 
@@ -302,7 +303,7 @@ def test_a_request_that_is_stuck_can_be_stopped_by_its_check(channel, opened):
         if "spent" in checks and checks[-2:] == [1, 1]:  # between two chunks something is always spent
             raise Stop
 
-    body = Body(opened(b"x" * LARGE), LARGE, check=check, spend=lambda _: checks.append("spent"))
+    body = Body(opened(b"x" * LARGE), LARGE, check=check, take=lambda count: checks.append("spent") or count)
     with serve(lambda _: Fault(take=0, wait=never), receive_buffer=4096) as server:
         with client_for(server.url, manner=manner()) as s3, pytest.raises(Stop):
             s3.put("bucket", "key", body)
@@ -313,14 +314,15 @@ def test_what_the_body_raises_reaches_the_caller_and_nothing_is_stored(opened):
     with FaultyS3() as server, client_for(server.url) as s3:
         spent = []
 
-        def spend(count):
+        def take(count):
             spent.append(count)
             if sum(spent) > LARGE // 2:
                 raise Stop
+            return count
 
         descriptor = opened(b"x" * LARGE)
         with pytest.raises(Stop):
-            s3.put("bucket", "key", Body(descriptor, LARGE, spend=spend))
+            s3.put("bucket", "key", Body(descriptor, LARGE, take=take))
         assert server.objects == {}
         s3.put("bucket", "key", Body(descriptor, LARGE))
         assert [seen.connection for seen in server.seen] == [1, 2]

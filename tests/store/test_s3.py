@@ -16,7 +16,7 @@ from tests.standins.sink import Shelf, sinking
 from tests.store.conftest import OURS, Purse, client_for
 from tidegate.errors import Refused, Unavailable
 from tidegate.store.body import CHUNK_BYTES, Body
-from tidegate.store.checksum import MD5, SHA256, combine, digest_of
+from tidegate.store.checksum import CRC64NVME, MD5, SHA256, combine, digest_of
 from tidegate.store.errors import Kind, S3Error
 from tidegate.store.sigv4 import Credentials
 from tidegate.store.stored import Part, Stored
@@ -437,3 +437,28 @@ def test_the_sink_is_enough_of_an_s3_to_measure_with(opened):
     assert seen.size == 300_000
     assert (shelf.counters.puts, shelf.counters.parts, shelf.counters.connections) == (1, 1, 1)
     assert shelf.sizes == {b"/bucket/key": 300_000, b"/bucket/big": 100}
+
+
+@pytest.mark.parametrize("algorithm", ["CRC64NVME", "CRC32C", "SHA256"])
+def test_the_sink_tells_the_checksums_that_it_was_told_and_no_others(opened, algorithm):
+    with sinking(Shelf()) as url, client_for(url) as s3:
+        body = Body(opened(b"x" * 300_000), 300_000)
+        put = s3.put("bucket", "key", body, algorithm=algorithm)
+        head = s3.head("bucket", "key")
+        upload_id = s3.create_upload("bucket", "big", algorithm=algorithm)
+        part = Body(opened(b"y" * 100), 100)
+        stored = s3.upload_part("bucket", "big", upload_id, 1, part, algorithm=algorithm)
+        listed = s3.list_parts("bucket", "big", upload_id)[1]
+        completed = s3.complete_upload("bucket", "big", upload_id, [Part(1, stored.etag, part.digest)])
+        big = s3.head("bucket", "big")
+        last = Body(opened(b"z"), 1)
+        bare = s3.put("bucket", "bare", last, algorithm=MD5)
+    assert head is not None
+    assert big is not None
+    assert [one.proves(body.digest) for one in (put, head)] == [True, True]
+    assert [one.proves(part.digest) for one in (stored, listed)] == [True, True]
+    whole = {CRC64NVME: combine([part.digest]).text} if algorithm == CRC64NVME else {}
+    assert completed.checksums == big.checksums == whole
+    assert bare.checksums == {}
+    assert bare.proves(last.digest)
+    assert put.proves(digest_of(MD5, b"x" * 300_000)) is None

@@ -182,7 +182,7 @@ class Life(RuleBasedStateMachine):
         aside = []
         if during == "sending":
             self._scan()
-            self._ledger.claim("default", limit=10, now=now)
+            self._ledger.claim("default", "streams", limit=10, now=now)
         elif during == "releasing" and self._after != "Keep":
             stored = self._ledger.stored("default", retention_seconds=0, limit=10, now=now)
             aside = [Path(it.body.path) for it in stored if is_current(it.body)]

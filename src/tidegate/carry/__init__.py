@@ -25,8 +25,8 @@ class News:
     garbled: int = 0
 
 
-Answer = int | Refused | Unavailable
-"""To one promise: the receipt, or why it was not taken."""
+Answer = int | Refused | Unavailable | None
+"""To one promise: the receipt, or why it was not taken. None: taken, for as long as this process lives."""
 
 
 class Carrier(Protocol):
@@ -36,6 +36,8 @@ class Carrier(Protocol):
     """
 
     name: str
+    depth: int
+    """Promises in one lane at a time: enough to keep the carrier busy, few to wait behind a large file."""
 
     def lanes(self, source: str) -> Sequence[str]:
         """Queues that promises of this source may be put into. Each is worked off in order."""
@@ -55,6 +57,9 @@ class Carrier(Protocol):
 
         Each batch must be settled before the next is asked for.
         """
+
+    def close(self) -> None:
+        """Let go of everything. What was handed over is settled by the next one on this ledger."""
 
     def troubles(self) -> dict[str, str]:
         """Lanes that do not get on, and why."""

@@ -32,6 +32,29 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
+class Watched:
+    """A configuration file that may be edited while it is in use."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = self._look()
+
+    def changed(self) -> dict[str, object] | None:
+        """Read it if it is another version than the last one looked at; else None. Raises ConfigFaults."""
+        mark = self._look()
+        if mark is None or mark == self._mark:  # gone: an editor may just be replacing it
+            return None
+        self._mark = mark
+        return load(self._path)
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def load(path: Path) -> dict[str, object]:
     """Read a YAML file that holds one mapping. Raises ConfigFaults."""
     try:

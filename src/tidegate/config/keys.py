@@ -6,11 +6,28 @@ A new key is one row here, one field of the value in `config` that it fills, and
 from __future__ import annotations
 
 import enum
-import re
 
-from tidegate.config.naming import KeyTemplate, literal
-from tidegate.config.pattern import Excludes, Glob, split_path
-from tidegate.config.schema import MAP, YES_OR_NO, Key, Kind, choice, number, text, texts, whole
+from tidegate.config.bandwidth import Bandwidth, zone_name
+from tidegate.config.naming import KeyTemplate, NameEscaping, literal
+from tidegate.config.pattern import Excludes, Glob
+from tidegate.config.schema import MAP, YES_OR_NO, Key, Kind, choice, number, pairs, text, texts, whole
+from tidegate.config.values import (
+    DiskLimit,
+    bucket_name,
+    cache_control,
+    content_type,
+    endpoint_url,
+    file,
+    folder,
+    host,
+    kms_key,
+    proxy_url,
+    region_name,
+    role_arn,
+    tags,
+    thing,
+    user_metadata,
+)
 
 
 class HoldBack(enum.Enum):
@@ -29,55 +46,82 @@ class After(enum.Enum):
     MOVE = "Move"
 
 
-class NameEscaping(enum.Enum):
-    """How characters that a key may not hold are written."""
+class CarrierChoice(enum.Enum):
+    """Who uploads. AUTO: Stream Manager where it can do what the source asks and is there, else we do."""
 
-    PORTABLE = "Portable"
+    STREAM_MANAGER = "StreamManager"
+    DIRECT = "Direct"
+    AUTO = "Auto"
+
+
+class Verify(enum.Enum):
+    """What proves that S3 holds a file."""
+
+    CHECKSUM = "Checksum"
+    HEAD = "Head"
+
+
+class OnConflict(enum.Enum):
+    """What becomes of an object that is there already, with other bytes."""
+
+    OVERWRITE = "Overwrite"
+    FAIL = "Fail"
+    VERSION = "Version"
+
+
+class UploadOrder(enum.Enum):
+    """Which of the files that wait goes next, among those of one priority."""
+
+    OLDEST_FIRST = "OldestFirst"
+    NEWEST_FIRST = "NewestFirst"
+
+
+class Compress(enum.Enum):
+    """How files are compressed on their way."""
+
+    NONE = "None"
+    GZIP = "Gzip"
+    ZSTD = "Zstd"
+
+    @property
+    def suffix(self) -> str:
+        """What keys of compressed objects end with."""
+        return {"Gzip": ".gz", "Zstd": ".zst"}.get(self.value, "")
+
+
+class Evict(enum.Enum):
+    """Which files that are not stored yet may be given up when the disk is full."""
+
+    NEVER = "Never"
+    LOWEST_PRIORITY_FIRST = "LowestPriorityFirst"
+    OLDEST_FIRST = "OldestFirst"
 
 
 _YEAR = 31_536_000
+_HOUR = 3600
 _MIB = 1_048_576
-_BUCKET = re.compile(
-    r"(?!(\d+\.)+\d+$)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII
-)
+_GIB = 1024 * _MIB
 _LEVELS = {level: level for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")} | {"WARN": "WARNING"}
-
 _FORMATS = {"Text": "Text", "Json": "Json"}
 _MEMORIES = {"File": "File", "Memory": "Memory"}
-
-
-def _bucket(value: str) -> str:
-    if not 3 <= len(value) <= 63 or not _BUCKET.fullmatch(value):
-        raise ValueError(
-            "is not the name of a bucket; write 3 to 63 lower-case letters, digits, hyphens and dots, "
-            "not an ARN, an address or an access point"
-        )
-    return value
-
-
-def _folder(value: str) -> str:
-    names = split_path(value, "/data/sent")
-    if not names:
-        raise ValueError("is the root of the file system; write a folder, for example /data/sent")
-    return "/" + "/".join(names)
-
-
-def _thing(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9:_-]{1,128}", value):
-        raise ValueError(
-            "is not the name of a thing; write up to 128 letters, digits, colons, hyphens and underscores"
-        )
-    return value
-
-
-def _host(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", value):
-        raise ValueError("is not a host; write a name or an address, for example 127.0.0.1")
-    return value
+_ADDRESSING = {"Auto": "auto", "Path": "path", "Virtual": "virtual"}
+_CLASSES = (
+    *("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),
+    *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE", "REDUCED_REDUNDANCY"),
+)
+_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+_ACLS = (
+    *("private", "public-read", "public-read-write", "authenticated-read"),
+    *("aws-exec-read", "bucket-owner-read", "bucket-owner-full-control"),
+)
 
 
 def _one_of(words: type[enum.Enum]) -> Kind:
     return choice({member.value: member for member in words})
+
+
+def _words(*words: str) -> Kind:
+    return choice({word: word for word in words})
 
 
 PATTERN = text("absolute pattern", Glob.parse)
@@ -85,26 +129,52 @@ PATTERNS = texts("list of patterns", Excludes.parse)
 TEMPLATE = text("key template", KeyTemplate.parse)
 SECONDS = number("number of seconds", "10", 0, _YEAR)
 PAUSE = number("number of seconds", "10", 0.1, _YEAR)  # between rounds: with 0 the agent would only spin
+TIMEOUT = number("number of seconds", "10", 0.1, _HOUR)
 MINUTES = number("number of minutes", "60", 0, 10 * _YEAR / 60, scale=60)
 PORT = whole("port number", "8088", 1, 65_535)
 STREAMS = whole("whole number", "4", 1, 64)
 STREAM_BYTES = whole("whole number of bytes", "268435456", 1024, 2**63 - 1)
 PART_BYTES = whole("whole number of bytes", "5242880", 5 * _MIB, 2**63 - 1)
+THRESHOLD = whole("whole number of bytes", "16777216", 5 * _MIB, 5 * 10**9)  # what S3 takes in one request
+PART_SIZE = whole("whole number of bytes", "8388608", 5 * _MIB, 5 * _GIB)
+CONCURRENT = whole("whole number", "10", 1, 256)
+PRIORITY = whole("whole number", "5", 1, 9)
+RATES = text("rate or timetable", Bandwidth.parse)
+PROXY = text("URL of a proxy", proxy_url, login=True)
+URL = text("URL of a server", endpoint_url, login=True)
+TAGS = pairs("map of texts", tags)
+METADATA = pairs("map of texts", user_metadata)
 NO_PATH = "is missing; write which files to send, for example PathName: /data/*.csv"
 NO_BUCKET = "is missing; write where to send the files, for example BucketName: my-bucket"
 
 AGENT = (
-    Key("ThingName", "thing", text("name of a thing", _thing), None, "Stands for {thing} in keys."),
+    Key("ThingName", "thing", text("name of a thing", thing), None, "Stands for {thing} in keys."),
     Key("LogLevel", "log_level", choice(_LEVELS), "INFO", "The least important messages to log."),
     Key("LogFormat", "log_format", choice(_FORMATS), "Text", "How a line of the log looks."),
+    Key("MaxConcurrent", "max_concurrent", CONCURRENT, 10, "How many uploads of ours run at a time."),
+    Key("BandwidthLimit", "bandwidth", RATES, None, "How many bytes a second we upload, and when."),
+    Key("TimeZone", "time_zone", text("name of a time zone", zone_name), None, "Whose clocks count."),
     Key("Sources", "sources", MAP, None, "Folders to watch: names, each with the keys of a source."),
     Key("StreamManager", "stream_manager", MAP, None, "How Stream Manager is reached and used."),
 )
 """Keys that stand at the top."""
 
+ATTRIBUTES = (
+    Key("StorageClass", "storage_class", _words(*_CLASSES), None, "The class that S3 keeps objects in."),
+    Key("ServerSideEncryption", "encryption", _words(*_ENCRYPTIONS), None, "How S3 encrypts objects."),
+    Key("KmsKeyId", "kms_key_id", text("KMS key", kms_key), None, "The key that S3 encrypts them with."),
+    Key("Tags", "tags", TAGS, None, "Tags of every object."),
+    Key("Metadata", "metadata", METADATA, None, "Metadata of every object, beside ours."),
+    Key("ContentType", "content_type", text("media type", content_type), None, "What all files hold."),
+    Key("CacheControl", "cache_control", text("text", cache_control), None, "What caches are told."),
+    Key("Acl", "acl", _words(*_ACLS), None, "Who may read the objects."),
+    Key("Compress", "compress", _one_of(Compress), "None", "How files are compressed on their way."),
+)
+"""Keys of one source about what S3 keeps with an object."""
+
 SOURCE = (
     Key("PathName", "glob", PATTERN, None, "Which files to send.", NO_PATH),
-    Key("BucketName", "bucket", text("name of a bucket", _bucket), None, "Where they go.", NO_BUCKET),
+    Key("BucketName", "bucket", text("name of a bucket", bucket_name), None, "Where they go.", NO_BUCKET),
     Key("ObjectKeyPrefix", "prefix", text("text", literal), "", "Stands for {prefix} in keys."),
     Key("ObjectKey", "key", TEMPLATE, "{prefix}/{path}", "What the object is called."),
     Key("NameEscaping", "escaping", _one_of(NameEscaping), "Portable", "How unfit characters are written."),
@@ -116,14 +186,23 @@ SOURCE = (
     Key("QuietSeconds", "quiet_seconds", SECONDS, 2, "How long a file must not have changed."),
     Key("MaxHoldSeconds", "max_hold_seconds", SECONDS, 3600, "When the newest file goes after all."),
     Key("After", "after", _one_of(After), "Delete", "What becomes of a file once it is stored."),
-    Key("MoveTo", "move_to", text("absolute folder", _folder), None, "Where stored files are moved to."),
+    Key("MoveTo", "move_to", text("absolute folder", folder), None, "Where stored files are moved to."),
     Key("DeleteAfterMinutes", "delete_after_seconds", MINUTES, 0, "How long a stored file stays."),
     Key("PruneEmptyDirectories", "prune_empty_directories", YES_OR_NO, "false", "Delete emptied folders."),
+    Key("Carrier", "carrier", _one_of(CarrierChoice), "Auto", "Who uploads the files."),
+    Key("S3", "s3", MAP, None, "How S3 is reached and used without Stream Manager."),
+    Key("Verify", "verify", _one_of(Verify), "Checksum", "What proves that a file is stored."),
+    Key("OnConflict", "on_conflict", _one_of(OnConflict), "Overwrite", "What becomes of other objects."),
+    Key("UploadOrder", "order", _one_of(UploadOrder), "OldestFirst", "Which file goes next."),
+    Key("Priority", "priority", PRIORITY, 5, "How urgent the files are; 1 is the most urgent."),
+    Key("DiskLimit", "disk_limit", text("limit", DiskLimit.parse), None, "How full the disk may be."),
+    Key("Evict", "evict", _one_of(Evict), "Never", "Which unsent files a full disk may cost."),
+    *ATTRIBUTES,
 )
 """Keys of one source. At the top they hold for every source, and with PathName for the source `default`."""
 
 STREAM_MANAGER = (
-    Key("Host", "host", text("host", _host), "127.0.0.1", "The address of Stream Manager."),
+    Key("Host", "host", text("host", host), "127.0.0.1", "The address of Stream Manager."),
     Key("Port", "port", PORT, None, "Its port. Without it, $STREAM_MANAGER_SERVER_PORT, else 8088."),
     Key("Streams", "streams", STREAMS, 4, "How many streams carry files at the same time."),
     Key("StreamMaxBytes", "stream_max_bytes", STREAM_BYTES, 256 * _MIB, "How large a stream may grow."),
@@ -133,4 +212,20 @@ STREAM_MANAGER = (
 )
 """Keys under StreamManager."""
 
-KEYS = (*AGENT, *SOURCE, *STREAM_MANAGER)
+S3 = (
+    Key("Region", "region", text("name of a region", region_name), None, "The region of the bucket."),
+    Key("EndpointUrl", "endpoint_url", URL, None, "Where S3 is, if not at AWS."),
+    Key("AddressingStyle", "addressing", choice(_ADDRESSING), "Auto", "Where a URL names the bucket."),
+    Key("UseDualstack", "dualstack", YES_OR_NO, "false", "Reach AWS by IPv6, too."),
+    Key("UseFips", "fips", YES_OR_NO, "false", "Reach AWS by its FIPS endpoints."),
+    Key("CaBundle", "ca_bundle", text("absolute file", file), None, "The certificates to trust."),
+    Key("Proxy", "proxy", PROXY, None, "The way to S3. Without it, the environment says."),
+    Key("ConnectTimeout", "connect_seconds", TIMEOUT, 10, "Seconds that a connection may take."),
+    Key("ReadTimeout", "read_seconds", TIMEOUT, 60, "Seconds that S3 may be silent."),
+    Key("RoleArn", "role_arn", text("ARN of a role", role_arn), None, "The role to upload in."),
+    Key("MultipartThreshold", "multipart_threshold", THRESHOLD, 16 * _MIB, "Larger files go in parts."),
+    Key("PartSize", "part_size", PART_SIZE, 8 * _MIB, "How large the parts are."),
+)
+"""Keys under S3."""
+
+KEYS = (*AGENT, *SOURCE, *STREAM_MANAGER, *S3)

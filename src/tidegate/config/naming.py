@@ -7,6 +7,7 @@ of UTF-8; and whoever unpacks a listing into folders, who must not be led astray
 from __future__ import annotations
 
 import difflib
+import enum
 import posixpath
 import re
 from dataclasses import dataclass, field
@@ -38,8 +39,16 @@ _MAX_METADATA = 1500  # S3 takes 2 KB of metadata in all
 _REFUSED = r"\x00-\x20\"#%'<>?\[\\\]^`{|}~\x7f-\x9f\ud800-\udfff"
 _REFUSED_LITERAL = re.compile(f"[{_REFUSED}]")
 _UNSAFE = re.compile(f"[{_REFUSED}=]")
+_UNTOLD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 _FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+class NameEscaping(enum.Enum):
+    """How characters that a key may not hold are written."""
+
+    PORTABLE = "Portable"
+    NONE = "None"
 
 
 def escape(name: str) -> str:
@@ -56,13 +65,25 @@ def unescape(key: str) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def original_name(path: str) -> str:
+def natural(name: str) -> str:
+    """Return a name as it is. Raises Refused, with a reason that begins with `name_unfit`, if it cannot be.
+
+    S3 keeps UTF-8, and its answers are XML, which has no way to tell of most control characters.
+    """
+    if found := _UNTOLD.search(name):
+        what = f"byte {_bytes(found[0])[0]:#04x}" if found[0] <= "\udfff" else f"character {ord(found[0]):#x}"
+        reason = f"name_unfit: with NameEscaping: None a key cannot hold the {what}: {escape(name)[:80]}"
+        raise Refused(reason)
+    return name
+
+
+def original_name(path: str, room: int = _MAX_METADATA) -> str:
     """Percent-encode a path, byte for byte, to travel as object metadata.
 
-    Metadata has little room: of a path that takes more than 1,500 characters only the last part is told.
+    Metadata has little room: of a path that takes more than `room` characters only the last part is told.
     """
     text = quote(_bytes(path))
-    return text if len(text) <= _MAX_METADATA else text.rpartition("/")[2]
+    return text if len(text) <= room else text.rpartition("/")[2]
 
 
 def literal(text: str) -> str:
@@ -81,14 +102,17 @@ def literal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyTemplate:
-    """How the key of an object follows from its file. Two templates are equal when their texts are.
+    """How the key of an object follows from its file. Two are equal when they make the same keys.
 
-    `fields` are the fields it uses, so that a caller can tell whether it needs a thing's name.
+    `fields` are the fields it uses, so that a caller can tell whether it needs a thing's name. `suffix`
+    is added to the end of every key.
     """
 
     text: str
     fields: frozenset[str] = field(compare=False)
     _parts: tuple[tuple[str, str], ...] = field(compare=False, repr=False)
+    escaping: NameEscaping = NameEscaping.PORTABLE
+    suffix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> KeyTemplate:
@@ -117,12 +141,13 @@ class KeyTemplate:
         """Make the key of the file at `path` (relative to the root), last modified at `mtime_ns`.
 
         `now` is wall-clock seconds since 1970. Times are in UTC; those beyond the years 1 to 9999 are taken
-        for the nearest that is not. Raises Refused with a reason that begins with `key_too_long`.
+        for the nearest that is not. Raises Refused with a reason that begins with `key_too_long` or, where
+        names are not escaped, `name_unfit`.
         """
-        escaped = escape(path)
+        escaped = self._written(path)
         folder, name = posixpath.split(escaped)
         stem, ext = posixpath.splitext(name)
-        given = {"": "", "prefix": prefix, "thing": escape(thing), "source": source, "path": escaped}
+        given = {"": "", "prefix": prefix, "thing": self._written(thing), "source": source, "path": escaped}
         given |= {"dir": folder, "name": name, "stem": stem, "ext": ext[1:]}
         pieces = []
         for part, detail in self._parts:
@@ -132,7 +157,15 @@ class KeyTemplate:
                 pieces.append(detail.format(_moment(seconds=now)))
             else:
                 pieces.append(given[part] or detail)
-        return _fitting("/".join(_segment(text) for text in "".join(pieces).split("/") if text))
+        key = "/".join(_segment(text) for text in "".join(pieces).split("/") if text)
+        return _fitting(key + self.suffix)
+
+    def alters(self, path: str) -> bool:
+        """Whether a path stands in keys in another form than its own."""
+        return self.escaping is NameEscaping.PORTABLE and escape(path) != path
+
+    def _written(self, name: str) -> str:
+        return escape(name) if self.escaping is NameEscaping.PORTABLE else natural(name)
 
 
 def _parse_field(piece: str) -> tuple[str, str]:

@@ -1,34 +1,110 @@
-"""The configuration as frozen values, parsed from any mapping of plain values. Reads no file itself."""
+"""The configuration as frozen values, parsed from any mapping of plain values. Opens none of its files."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from tidegate.config.keys import AGENT, SOURCE, STREAM_MANAGER, After, HoldBack, NameEscaping
-from tidegate.config.pattern import Excludes, Glob
-from tidegate.config.schema import FAULTY, defaults, entries, fault, join, read
+from tidegate.config.draft import (
+    DEFAULTS,
+    ONLY_DIRECT,
+    ONLY_DIRECT_S3,
+    S3_DEFAULTS,
+    Draft,
+    check,
+    check_moves,
+)
+from tidegate.config.keys import AGENT, ATTRIBUTES, S3, SOURCE, STREAM_MANAGER, After
+from tidegate.config.pattern import Glob
+from tidegate.config.schema import defaults, entries, fault, join, read
 from tidegate.errors import ConfigFaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tidegate.config.naming import KeyTemplate
+    from tidegate.config.bandwidth import Bandwidth
+    from tidegate.config.keys import (
+        CarrierChoice,
+        Compress,
+        Evict,
+        HoldBack,
+        OnConflict,
+        UploadOrder,
+        Verify,
+    )
+    from tidegate.config.naming import KeyTemplate, NameEscaping
+    from tidegate.config.pattern import Excludes
+    from tidegate.config.values import DiskLimit, Pairs
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HOMES = (
     ("at the top", AGENT),
     ("at the top or in a source", SOURCE),
     ("under StreamManager", STREAM_MANAGER),
+    ("under S3", S3),
 )
-_FOREIGN = {key.name.lower(): f"write it {home}" for home, keys in _HOMES for key in keys}
+
+
+def _signposts() -> dict[str, str]:
+    """Say of every key, in lower case, where it belongs."""
+    homes: dict[str, str] = {}
+    for home, keys in _HOMES:
+        for key in keys:
+            others = homes.get(key.name.lower())
+            homes[key.name.lower()] = f"{others} or {home}" if others else f"write it {home}"
+    return homes
+
+
+_FOREIGN = _signposts()
 _FOREIGN_AT_TOP = _FOREIGN | {"accesscontrol": ""}  # Greengrass puts it there for every component
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """How S3 is reached and used without Stream Manager.
+
+    Without an `endpoint_url` S3 is where AWS has it. `addressing` is "auto", "path" or "virtual". A `proxy`
+    of None is for the environment to say, and "direct" is none, whatever that says. A `ca_bundle` is an
+    absolute path that nobody looked at yet. Sizes are in bytes.
+    """
+
+    region: str | None
+    endpoint_url: str | None
+    addressing: Literal["auto", "path", "virtual"]
+    dualstack: bool
+    fips: bool
+    ca_bundle: str | None
+    proxy: str | None = field(repr=False)  # it may hold a password
+    connect_seconds: float
+    read_seconds: float
+    role_arn: str | None
+    multipart_threshold: int
+    part_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What S3 keeps with an object. None is for S3 to say; a `content_type` of None is to be guessed."""
+
+    storage_class: str | None
+    encryption: str | None
+    kms_key_id: str | None
+    tags: Pairs
+    metadata: Pairs
+    content_type: str | None
+    cache_control: str | None
+    acl: str | None
+    compress: Compress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Files of one kind and where they go. Times are in seconds; a `max_hold_seconds` of 0 is for ever."""
+    """Files of one kind and where they go. Times are in seconds; a `max_hold_seconds` of 0 is for ever.
+
+    `key` makes keys with this `escaping` and with the suffix of compressed files. A `priority` of 1 is the
+    most urgent.
+    """
 
     name: str
     glob: Glob
@@ -47,6 +123,15 @@ class Source:
     follow_symlinks: bool
     include_hidden: bool
     prune_empty_directories: bool
+    carrier: CarrierChoice
+    s3: S3Settings
+    verify: Verify
+    on_conflict: OnConflict
+    order: UploadOrder
+    priority: int
+    disk_limit: DiskLimit | None
+    evict: Evict
+    attributes: Attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,50 +149,43 @@ class StreamManager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything a user can say. `thing` is None when it is for the environment to say."""
+    """Everything a user can say. `thing` is None when it is for the environment to say.
+
+    A `bandwidth` of None is no limit, a `time_zone` of None that of the system.
+    """
 
     sources: tuple[Source, ...]
     thing: str | None
     log_level: str
     log_format: str
+    max_concurrent: int
+    bandwidth: Bandwidth | None
+    time_zone: str | None
     stream_manager: StreamManager
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
-    """A source as far as it was given: what it says itself, and what it takes over from the top."""
-
-    name: str
-    where: str
-    own: dict[str, Any]
-    shared: dict[str, Any]
-
-    def get(self, field: str) -> Any:
-        return self.own.get(field, self.shared.get(field, _SOURCE_DEFAULTS[field]))
-
-    def path_of(self, field: str) -> str:
-        """Where the value of this field stands, or would have to."""
-        at_top = field not in self.own and field in self.shared
-        return join("" if at_top else self.where, _SOURCE_NAMES[field])
-
-    def overrules(self, field: str) -> bool:
-        """Whether the source has its own `After`, which sets aside what the top says for this field."""
-        return "after" in self.own and field not in self.own
-
-
-_SOURCE_DEFAULTS = defaults(SOURCE)
-_SOURCE_NAMES = {key.field: key.name for key in SOURCE}
+def only_direct(source: Source) -> str:
+    """Say what Stream Manager cannot do of what the source asks: the first such thing, or ""."""
+    for key in SOURCE:
+        home = source.attributes if key in ATTRIBUTES else source
+        if key.field in ONLY_DIRECT and getattr(home, key.field) not in {DEFAULTS[key.field], ()}:
+            return f"{key.name} is set"
+    for key in S3:
+        if key.field in ONLY_DIRECT_S3 and getattr(source.s3, key.field) != S3_DEFAULTS[key.field]:
+            return f"S3.{key.name} is set"
+    return ""
 
 
 def parse(raw: Mapping[str, object]) -> Config:
     """Make a configuration of a mapping. Raises ConfigFaults with all that is wrong with it."""
     faults: list[str] = []
     top = read(raw, (*AGENT, *SOURCE), "", faults, foreign=_FOREIGN_AT_TOP)
+    _read_s3(top, "", faults)
     streams = read(top.pop("stream_manager", {}), STREAM_MANAGER, "StreamManager", faults, foreign=_FOREIGN)
     drafts = list(_drafts(top, faults))
     for draft in drafts:
-        _check(draft, faults)
-    _check_moves(drafts, faults)
+        check(draft, faults)
+    check_moves(drafts, faults)
     if faults:
         raise ConfigFaults(tuple(dict.fromkeys(faults)))  # what stands at the top is at fault only once
     agent = defaults(AGENT) | {key.field: top[key.field] for key in AGENT if key.field in top}
@@ -116,13 +194,13 @@ def parse(raw: Mapping[str, object]) -> Config:
     return Config(**agent)
 
 
-def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[_Draft]:
+def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[Draft]:
     """Find the source that the top level describes, if it does, and those with a name."""
-    given = {field: top[field] for field in _SOURCE_NAMES if field in top}
+    given = {key.field: top[key.field] for key in SOURCE if key.field in top}
     shorthand = "glob" in given
     if shorthand:
-        yield _Draft(name="default", where="", own=given, shared={})
-    shared = {field: value for field, value in given.items() if field != "glob"}
+        yield Draft(name="default", where="", own=given, shared={})
+    shared = {name: value for name, value in given.items() if name != "glob"}
     before = len(faults)
     named = entries(top.get("sources", {}), "Sources", faults)
     if not shorthand and not named and len(faults) == before:
@@ -143,52 +221,29 @@ def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[_Draft]:
             fault(
                 faults, where, "is what the source made by PathName at the top is called; choose another name"
             )
-        yield _Draft(
-            name=name, where=where, own=read(value, SOURCE, where, faults, foreign=_FOREIGN), shared=shared
-        )
+        own = read(value, SOURCE, where, faults, foreign=_FOREIGN)
+        _read_s3(own, where, faults)
+        yield Draft(name=name, where=where, own=own, shared=shared)
 
 
-def _check(draft: _Draft, faults: list[str]) -> None:
-    """Find what is missing, and keys that do not go together."""
-    for key in SOURCE:
-        if key.missing and key.field not in draft.own and key.field not in draft.shared:
-            fault(faults, join(draft.where, key.name), key.missing)
-    after, move_to, delay = (draft.get(field) for field in ("after", "move_to", "delete_after_seconds"))
-    if after is FAULTY:
-        return
-    if after is After.MOVE and move_to is None:
-        fault(
-            faults,
-            draft.path_of("move_to"),
-            "is missing, and After: Move needs it; write for example /data/sent",
-        )
-    if after is not After.MOVE and move_to not in {None, FAULTY} and not draft.overrules("move_to"):
-        sentence = f'"{move_to}" has no use with After: {after.value}; write After: Move, or leave it out'
-        fault(faults, draft.path_of("move_to"), sentence)
-    if after is After.KEEP and delay not in {0, FAULTY} and not draft.overrules("delete_after_seconds"):
-        sentence = f"{delay / 60:g} has no use with After: Keep; write After: Delete, or leave it out"
-        fault(faults, draft.path_of("delete_after_seconds"), sentence)
+def _read_s3(values: dict[str, Any], where: str, faults: list[str]) -> None:
+    """Put in the place of the map S3 what it says."""
+    if "s3" in values:
+        values["s3"] = read(values["s3"], S3, join(where, "S3"), faults, foreign=_FOREIGN)
 
 
-def _check_moves(drafts: list[_Draft], faults: list[str]) -> None:
-    """Moved files are never looked at again, so a folder for them must not hold what is to be watched."""
-    for draft in drafts:
-        move_to = draft.get("move_to")
-        if draft.get("after") is not After.MOVE or not isinstance(move_to, str):
-            continue
-        for other in drafts:
-            glob = other.get("glob")
-            if isinstance(glob, Glob) and f"{glob.root}/".startswith(f"{move_to}/"):
-                sentence = f'"{move_to}" holds {glob.root}, which {other.name} watches; write another folder'
-                fault(faults, draft.path_of("move_to"), sentence)
-
-
-def _source(draft: _Draft) -> Source:
-    values = {field: draft.get(field) for field in _SOURCE_NAMES}
+def _source(draft: Draft) -> Source:
+    values = {key.field: draft.get(key.field) for key in SOURCE}
     values["glob"] = Glob.parse(values["glob"].text, hidden=values["include_hidden"])
-    # What the top says about deleting or moving does not concern a source that says it does neither.
+    # What the top says about deleting, moving or a key does not concern a source that has its own way.
     if values["after"] is not After.MOVE:
         values["move_to"] = None
     if values["after"] is After.KEEP:
         values["delete_after_seconds"] = 0.0
-    return Source(name=draft.name, **values)
+    if draft.sets_aside("kms_key_id", "encryption"):
+        values["kms_key_id"] = None
+    values["key"] = replace(values["key"], escaping=values["escaping"], suffix=values["compress"].suffix)
+    values["s3"] = S3Settings(**{key.field: draft.get_s3(key.field) for key in S3})
+    attributes = {key.field: values.pop(key.field) for key in ATTRIBUTES}
+    attributes |= {name: attributes[name] or () for name in ("tags", "metadata")}
+    return Source(name=draft.name, attributes=Attributes(**attributes), **values)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SHOWN = 80  # characters of a value that a fault repeats
+_LOGIN = re.compile(r".*@", re.DOTALL)
 FAULTY: Final = object()
 """Stands for a value that was given and could not be read: it is not missing, nor is it there."""
 
@@ -26,11 +28,13 @@ FAULTY: Final = object()
 class Kind:
     """What may stand as a value, in words and as a reader.
 
-    `read` raises ValueError with a sentence that follows the value: "is not a number; write …".
+    `read` raises ValueError with a sentence that follows the value: "is not a number; write …". Where the
+    value may hold a `login`, that is not told.
     """
 
     words: str
     read: Callable[[object], Any]
+    login: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def read(
         try:
             values[key.field] = key.kind.read(value)
         except ValueError as err:
-            fault(faults, join(where, key.name), f"{show(value)} {err}")
+            fault(faults, join(where, key.name), f"{show(value, login=key.kind.login)} {err}")
             values[key.field] = FAULTY
     return values
 
@@ -119,7 +123,7 @@ def whole(words: str, example: str, least: int, most: int) -> Kind:
     return Kind(words=words, read=read_whole)
 
 
-def text(words: str, check: Callable[[str], object] = str) -> Kind:
+def text(words: str, check: Callable[[str], object] = str, *, login: bool = False) -> Kind:
     """Take text, and what `check` makes of it. `check` raises ValueError as a reader does."""
 
     def read_text(value: object) -> object:
@@ -127,7 +131,27 @@ def text(words: str, check: Callable[[str], object] = str) -> Kind:
             raise ValueError("is not text; put it in quotes")  # noqa: TRY004 - a reader raises ValueError
         return check(value)
 
-    return Kind(words=words, read=read_text)
+    return Kind(words=words, read=read_text, login=login)
+
+
+def pairs(words: str, check: Callable[[tuple[tuple[str, str], ...]], object]) -> Kind:
+    """Take a map of texts, and what `check` makes of its pairs. A name without a value is left out."""
+
+    def read_pairs(value: object) -> object:
+        faults: list[str] = []
+        found = []
+        if not isinstance(value, Mapping):
+            raise ValueError('is not a map of texts; write for example {line: "7"}')  # noqa: TRY004
+        for name, item in entries(value, "", faults):
+            if isinstance(item, str):
+                found.append((name, item))
+            else:
+                faults.append(f"{name}: {show(item)} is not text; put it in quotes")
+        if faults:
+            raise ValueError(f"cannot be read; {faults[0].removeprefix('the configuration: ')}")
+        return check(tuple(found))
+
+    return Kind(words=words, read=read_pairs)
 
 
 def texts(words: str, check: Callable[[tuple[str, ...]], object]) -> Kind:
@@ -174,9 +198,10 @@ def join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def show(value: object) -> str:
-    """Return a value as a fault names it: short, and nothing from inside a list or map."""
+def show(value: object, *, login: bool = False) -> str:
+    """Return a value as a fault names it: short, and nothing of a login, or from inside a list or map."""
     if isinstance(value, str):
+        value = _LOGIN.sub("…@", value) if login else value
         return f'"{value}"' if len(value) <= _SHOWN else f'"{value[:_SHOWN]}…"'
     if isinstance(value, bool):
         return str(value).lower()

@@ -56,6 +56,13 @@ def _settle(
             transfer.body.fingerprint.size,
             extra=about("stored", transfer),
         )
+    for transfer, note in settled.changed:
+        log.warning(
+            "%s changed while it was uploaded, nothing of it was stored; its new version goes next: %s",
+            transfer.body.path,
+            note,
+            extra=about("changed_during_upload", transfer, reason=note),
+        )
     for transfer, state, note in settled.broken:
         log_broken(transfer, state, note)
     for bucket, note in settled.blocked.items():

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from tidegate.ledger import Ledger
     from tidegate.model import Transfer
 
-DEPTH = 128
-"""Promises in one lane at a time: enough to keep the carrier busy, few to wait behind a large file."""
-
 BATCH = 256
 
 log = logging.getLogger(__name__)
@@ -30,31 +27,36 @@ log = logging.getLogger(__name__)
 class _HandedOver:
     """What became of each promise of a batch."""
 
+    taken: int = 0
     receipts: list[tuple[bytes, str, int]] = field(default_factory=list)
     refused: list[tuple[bytes, str]] = field(default_factory=list)
     left: list[tuple[bytes, str]] = field(default_factory=list)
     unavailable: Unavailable | None = None
 
 
-def dispatch(source: str, carrier: Carrier, ledger: Ledger, *, now: float) -> int:
+def dispatch(source: str, carrier: Carrier, ledger: Ledger, *, now: float, newest_first: bool = False) -> int:
     """Hand over one batch of the source's promises. Returns how many were dealt with.
 
     Raises `Unavailable` when the carrier takes nothing; the promises then stay as they were.
     """
     lanes = carrier.lanes(source)
     waiting = ledger.in_flight(source)
-    room = sum(max(0, DEPTH - waiting.get(lane, (0, 0))[0]) for lane in lanes)
-    claimed = ledger.claim(source, limit=min(room, BATCH), now=now) if room else []
+    room = sum(max(0, carrier.depth - waiting.get(lane, (0, 0))[0]) for lane in lanes)
+    limit = min(room, BATCH)
+    claimed = (
+        ledger.claim(source, carrier.name, limit=limit, now=now, newest_first=newest_first) if limit else []
+    )
     transfers = _still_there(claimed, ledger, now)
     if not transfers:
         return len(claimed)
-    result = _hand_over(carrier, _spread(transfers, lanes, waiting))
-    ledger.sent(result.receipts)
+    result = _hand_over(carrier, _spread(transfers, lanes, waiting, carrier.depth))
+    if result.receipts:
+        ledger.sent(result.receipts)
     if result.left:
         ledger.give_back(result.left, now=now)
     for transfer, state, note in ledger.refuse(result.refused, now=now) if result.refused else ():
         log_broken(transfer, state, note)
-    if result.unavailable and not result.receipts:
+    if result.unavailable and not result.taken:
         raise result.unavailable
     return len(claimed)
 
@@ -85,13 +87,13 @@ def _still_there(claimed: Sequence[Transfer], ledger: Ledger, now: float) -> lis
 
 
 def _spread(
-    transfers: Iterable[Transfer], lanes: Sequence[str], waiting: dict[str, tuple[int, int]]
+    transfers: Iterable[Transfer], lanes: Sequence[str], waiting: dict[str, tuple[int, int]], depth: int
 ) -> list[tuple[Transfer, str]]:
     """Give each promise the lane in which the fewest bytes wait, so that small files pass large ones."""
     loads = {lane: list(waiting.get(lane, (0, 0))) for lane in lanes}
     tasks = []
     for transfer in transfers:
-        free = [lane for lane in lanes if loads[lane][0] < DEPTH]
+        free = [lane for lane in lanes if loads[lane][0] < depth]
         lane = min(free, key=lambda lane: loads[lane][1])
         loads[lane][0] += 1
         loads[lane][1] += transfer.body.fingerprint.size + 4096  # an empty file takes its time, too
@@ -102,11 +104,13 @@ def _spread(
 def _hand_over(carrier: Carrier, tasks: Sequence[tuple[Transfer, str]]) -> _HandedOver:
     result = _HandedOver()
     for (transfer, lane), answer in zip(tasks, _answers(carrier, tasks), strict=True):
+        if answer is None or isinstance(answer, int):
+            result.taken += 1
         if isinstance(answer, int):
             result.receipts.append((transfer.id, lane, answer))
         elif isinstance(answer, Refused):
             result.refused.append((transfer.id, str(answer)))
-        else:
+        elif isinstance(answer, Unavailable):
             result.unavailable = answer
             result.left.append((transfer.id, str(answer)))
     return result

@@ -59,7 +59,10 @@ class Scan:
 
 
 class Scanner:
-    """Scans one source. What it remembers between scans is only a shortcut."""
+    """Scans one source. What it remembers between scans is only a shortcut.
+
+    `carrier` is who gets what is promised from now on.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Scanner:
     ) -> None:
         self._source = source
         self._ledger = ledger
-        self._carrier = carrier
+        self.carrier = carrier
         self._thing = thing
         self._never = never
         self._on_folder = on_folder
@@ -180,7 +183,7 @@ class Scanner:
                 if not self._is_free(candidate.path, scan):
                     continue
                 offers.append(
-                    plan(self._source, candidate, carrier=self._carrier, thing=self._thing, now=moment.wall)
+                    plan(self._source, candidate, carrier=self.carrier, thing=self._thing, now=moment.wall)
                 )
             settled.append(found)
         self._offer(offers, moment, scan)

@@ -3,5 +3,6 @@
 from tidegate.ledger.promises import Ledger
 from tidegate.ledger.queries import Books, Entry, Pause
 from tidegate.ledger.settling import Settled
+from tidegate.ledger.uploads import OpenUpload
 
-__all__ = ["Books", "Entry", "Ledger", "Pause", "Settled"]
+__all__ = ["Books", "Entry", "Ledger", "OpenUpload", "Pause", "Settled"]

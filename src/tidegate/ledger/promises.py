@@ -20,6 +20,7 @@ from tidegate.ledger.rows import (
     wait_span,
 )
 from tidegate.ledger.settling import SUSPECT_SECONDS, Settled, refused, settle_one
+from tidegate.ledger.uploads import Uploads
 from tidegate.model import State, Transfer, Trouble
 from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
 
@@ -42,6 +43,7 @@ class Ledger:
     def __init__(self, path: Path | None, *, jitter: Callable[[], float]) -> None:
         self._database = Database(path)
         self._jitter = jitter
+        self.uploads = Uploads(self._database)
         self.drops = 0
         """How often this process dropped promises: what was known may have to be promised anew."""
 
@@ -87,21 +89,24 @@ class Ledger:
 
     # Keeping them
 
-    def claim(self, source: str, *, limit: int, now: float) -> list[Transfer]:
-        """Take up to `limit` promises that may be sent now, oldest file first.
+    def claim(
+        self, source: str, carrier: str, *, limit: int, now: float, newest_first: bool = False
+    ) -> list[Transfer]:
+        """Take up to `limit` of a carrier's promises that may be sent now, by the age of the file.
 
         Of several promises for one target only the earliest is given out, and only when none is under way.
         From a bucket that refuses everything one is given out, when its pause is over.
         """
         with self._database.transaction() as cursor:
             transfers: list[Transfer] = []
-            for bucket, most in self._open_buckets(cursor, source, now):
+            order = "DESC" if newest_first else "ASC"
+            for bucket, most in self._open_buckets(cursor, source, carrier, now):
                 rows = cursor.rows(
-                    f"SELECT {TRANSFER} FROM promise p WHERE source = ? AND bucket = ? AND state = 0"
-                    " AND (due <= ? OR due > ?) AND NOT EXISTS (SELECT 1 FROM promise o"
+                    f"SELECT {TRANSFER} FROM promise p WHERE source = ? AND carrier = ? AND bucket = ?"
+                    " AND state = 0 AND (due <= ? OR due > ?) AND NOT EXISTS (SELECT 1 FROM promise o"
                     "   WHERE o.target = p.target AND o.state < 2 AND (o.state = 1 OR o.seq < p.seq))"
-                    " ORDER BY modified LIMIT ?",
-                    (source, bucket, *wait_span(now), min(most, limit - len(transfers))),
+                    f" ORDER BY modified {order} LIMIT ?",
+                    (source, carrier, bucket, *wait_span(now), min(most, limit - len(transfers))),
                 )
                 transfers += map(as_transfer, rows)
                 if rows and most == 1:
@@ -113,7 +118,7 @@ class Ledger:
             )
         return transfers
 
-    def _open_buckets(self, cursor: Cursor, source: str, now: float) -> list[tuple[str, int]]:
+    def _open_buckets(self, cursor: Cursor, source: str, carrier: str, now: float) -> list[tuple[str, int]]:
         """List the buckets that something waits for and that are not paused, and how much each may get.
 
         One step of the index a bucket, however many promises wait.
@@ -123,8 +128,9 @@ class Ledger:
         bucket = ""
         while True:
             ((following,),) = cursor.rows(
-                "SELECT min(bucket) FROM promise WHERE source = ? AND bucket > ? AND state = 0",
-                (source, bucket),
+                "SELECT min(bucket) FROM promise"
+                " WHERE source = ? AND carrier = ? AND bucket > ? AND state = 0",
+                (source, carrier, bucket),
             )
             if following is None:
                 return buckets
@@ -205,6 +211,7 @@ class Ledger:
             for outcome in outcomes:
                 settle_one(cursor, outcome, settled, self._jitter, now)
             add_counts(cursor, settled.counts)
+            self.drops += bool(settled.changed)
             if position is not None:
                 cursor.run("INSERT OR REPLACE INTO position VALUES (?, ?)", (carrier, position))
         return settled
@@ -362,6 +369,22 @@ class Ledger:
             (lane,),
         )
         return [(row[-2], as_transfer(row), row[-1]) for row in rows]
+
+    def reassign(self, source: str, carrier: str, *, now: float) -> int:
+        """Give what waits, and what nobody has taken yet, to another carrier. Returns how many promises."""
+        with self._database.transaction() as cursor:
+            return cursor.run(
+                f"UPDATE promise SET carrier = ?, changed_at = ? WHERE source = ? AND carrier <> ?"
+                f" AND state = {State.READY:d}",
+                (carrier, now, source, carrier),
+            )
+
+    def given_out(self, carrier: str) -> set[bytes]:
+        """Tell which promises a carrier has and has not acknowledged."""
+        rows = self._database.rows(
+            "SELECT id FROM promise WHERE state = 1 AND lane IS NULL AND carrier = ?", (carrier,)
+        )
+        return {id_ for (id_,) in rows}
 
     def lanes(self, source: str) -> dict[int, int]:
         """Return the generation in use of each slot."""

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS promise (
   changed_at  REAL    NOT NULL,              -- when `state` last changed
   note        TEXT                           -- last thing worth telling about it; NULL: nothing
 );
-CREATE INDEX IF NOT EXISTS ready      ON promise (source, bucket, modified) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS ready      ON promise (source, carrier, bucket, modified) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS sent       ON promise (lane, receipt)      WHERE state = 1;
 CREATE INDEX IF NOT EXISTS stored     ON promise (source, changed_at) WHERE state = 2;
 CREATE INDEX IF NOT EXISTS finished   ON promise (due)                WHERE state IN (3, 4);
@@ -67,6 +67,16 @@ CREATE TABLE IF NOT EXISTS destination (
   due      REAL    NOT NULL,                 -- when the next single file is tried
   failures INTEGER NOT NULL,                 -- refusals in a row; sets the pause between tries
   note     TEXT    NOT NULL                  -- what it said
+) WITHOUT ROWID;
+
+-- Multipart uploads that were begun, or are about to be, and were neither completed nor aborted as far as we know.
+CREATE TABLE IF NOT EXISTS upload (
+  promise   BLOB    PRIMARY KEY,             -- id of the promise; once that is not under way any more, the upload is aborted
+  source    TEXT    NOT NULL,                -- whose way to S3 it took
+  bucket    TEXT    NOT NULL,
+  key       TEXT    NOT NULL,
+  upload_id TEXT,                            -- as S3 names it; NULL: asked for, and the answer is not written down yet
+  part_size INTEGER NOT NULL                 -- bytes of each part but the last
 ) WITHOUT ROWID;
 
 -- How far each carrier's news has been read. Moves in the transaction that writes down the news.

@@ -30,6 +30,7 @@ class Settled:
     broken: list[tuple[Transfer, State, str]] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
     resumed: list[str] = field(default_factory=list)
+    changed: list[tuple[Transfer, str]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counter)
 
 
@@ -53,8 +54,12 @@ def settle_one(
         settled.broken.append(refused(cursor, rows[0], outcome.note, settled.counts, jitter, now))
     elif outcome.verdict is Verdict.BLOCKED:
         _blocked(cursor, rows[0], outcome.note, settled, jitter, now)
+    elif outcome.verdict is Verdict.CHANGED:
+        move(cursor, transfer.id, State.DROPPED, now, note=outcome.note, due=now)
+        settled.counts[transfer.source, "files_dropped"] += 1
+        settled.changed.append((transfer, outcome.note))
     else:
-        move(cursor, transfer.id, State.READY, now, note=outcome.note)
+        move(cursor, transfer.id, State.READY, now, note=outcome.note, due=now + outcome.wait)
         settled.counts[transfer.source, "retries"] += 1
 
 

@@ -31,22 +31,19 @@ def _nothing() -> None:
     """Check nothing."""
 
 
-def _free(_: int) -> None:
-    """Throttle nothing."""
-
-
 class Body:
     """`size` bytes of an open file from `offset` on. Used by one thread, for one request and its repetition.
 
     `check` is called before each chunk is read or sent, and about each second while the network does not
-    move; whatever it raises ends the request and reaches the caller. `spend` is called with the number
-    of bytes about to be sent, and may wait. `buffer`, if it can take all of the body, is where that is
-    held to be read only once; it belongs to the caller, who must not use it until the request is done.
+    move; whatever it raises ends the request and reaches the caller. `take` is asked for leave to send so
+    many bytes; it may wait, and answers how many of them may go now, at least one. `buffer`, if it can take
+    all of the body, is where that is held to be read only once; it belongs to the caller, who must not use
+    it until the request is done.
 
     Reading raises OSError as the file does, and `BodyChanged`.
     """
 
-    __slots__ = ("_buffer", "_descriptor", "_digest", "_held", "_offset", "_spend", "check", "size")
+    __slots__ = ("_buffer", "_descriptor", "_digest", "_held", "_offset", "_take", "check", "size")
 
     def __init__(
         self,
@@ -55,14 +52,14 @@ class Body:
         *,
         offset: int = 0,
         check: Callable[[], None] = _nothing,
-        spend: Callable[[int], None] = _free,
+        take: Callable[[int], int] | None = None,
         buffer: bytearray | None = None,
     ) -> None:
         self._descriptor = descriptor
         self.size = size
         self._offset = offset
         self.check = check
-        self._spend = spend
+        self._take = take
         self._buffer = buffer
         self._held: Buffer | None = None
         self._digest: Digest | None = None
@@ -91,8 +88,7 @@ class Body:
         for start in range(0, self.size, CHUNK_BYTES):
             self.check()
             chunk = view[start : start + CHUNK_BYTES] if self.size > CHUNK_BYTES else view
-            self._spend(len(chunk))
-            yield chunk
+            yield from self._granted(chunk)
 
     def _hold(self) -> bool:
         """Read it all if it may be held; return whether it is."""
@@ -130,8 +126,20 @@ class Body:
                 begun.update(chunk)
                 if not left and begun.digest() != self._digest:
                     raise BodyChanged("the file was changed while it was sent")
-            self._spend(len(chunk))
+            yield from self._granted(chunk)
+
+    def _granted(self, chunk: Buffer) -> Iterator[Buffer]:
+        """Hand the chunk out as fast as that is allowed."""
+        count = self._take(len(chunk)) if self._take else len(chunk)
+        if count == len(chunk):
             yield chunk
+            return
+        left = memoryview(chunk)
+        while left:
+            yield left[:count]
+            left = left[count:]
+            self.check()  # slices may be seconds apart
+            count = self._take(len(left)) if left and self._take else 0
 
     def _read_chunks(self) -> Iterator[memoryview]:
         view = memoryview(bytearray(min(self.size, CHUNK_BYTES)))

@@ -47,6 +47,7 @@ class Streams:
     """Hands uploads to Stream Manager, which keeps them across restarts."""
 
     name = "streams"
+    depth = 128
 
     def __init__(
         self,

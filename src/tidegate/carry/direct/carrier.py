@@ -1,0 +1,300 @@
+"""Promises kept by this process: workers upload the files, and prove what was stored.
+
+What is under way here dies with the process, so a promise has no receipt: the next start takes back what
+was given out, and asks S3 first whether it is there already. Large files go on where they were.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from tidegate.carry import News
+from tidegate.carry.direct.content import Packed, Plain
+from tidegate.carry.direct.headers import headers_for
+from tidegate.carry.direct.jobs import Jobs
+from tidegate.carry.direct.outage import Outage
+from tidegate.carry.direct.parts import Known, Multipart, abort_all
+from tidegate.carry.direct.proof import Prover, etag_of
+from tidegate.carry.direct.verdict import verdict_of
+from tidegate.carry.direct.way import Way
+from tidegate.config import Compress
+from tidegate.errors import TidegateError, Unavailable
+from tidegate.model import Outcome, Verdict
+from tidegate.policy import again_seconds
+from tidegate.store.body import Body
+from tidegate.store.errors import S3Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tidegate.carry import Answer
+    from tidegate.carry.direct.content import Content
+    from tidegate.carry.direct.throttle import Throttle
+    from tidegate.config import S3Settings, Source
+    from tidegate.ledger import Ledger, OpenUpload
+    from tidegate.model import Transfer
+    from tidegate.store.checksum import Digest
+    from tidegate.store.s3 import S3
+    from tidegate.store.stored import Stored
+
+POLL_SECONDS = 1.0
+NEWS_LIMIT = 1000
+SWEEP_SECONDS = 60.0
+LEAST_URGENT = 100
+LANE = ""
+
+log = logging.getLogger(__name__)
+
+
+class Direct:
+    """Uploads from threads of its own, up to `workers` requests at a time."""
+
+    name = "direct"
+    depth = 512
+
+    def __init__(  # noqa: PLR0913 - all that it stands on
+        self,
+        sources: Sequence[Source],
+        ledger: Ledger,
+        *,
+        connect: Callable[[S3Settings], S3],
+        thing: str,
+        spool: Path,
+        throttle: Throttle,
+        workers: int,
+        steady: Callable[[], float],
+        jitter: Callable[[], float],
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        """`spool` is a folder of ours for files while they are packed."""
+        self._ledger = ledger
+        self._spool = spool
+        self._throttle = throttle
+        self._steady = steady
+        self._jitter = jitter
+        self._poll_seconds = poll_seconds
+        self._clients: dict[S3Settings, S3] = {}
+        self._ways = {source.name: self._way(source, connect, thing) for source in sources}
+        self._doubtful = ledger.given_out(self.name)  # may be stored: the process that knew has died
+        self._failures: dict[bytes, int] = {}
+        self._known: dict[bytes, Known] = {}
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._jobs: Jobs[Multipart | Callable[[], None]] = Jobs(workers)
+        self._sweep_due = steady()
+        self._closing = False
+        self._workers = [
+            threading.Thread(target=self._work, name=f"upload {number}", daemon=True)
+            for number in range(1, workers + 1)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def close(self) -> None:
+        """See Carrier. Requests under way are broken off."""
+        self._closing = True
+        self._jobs.close()
+        self._throttle.close()
+        for client in self._clients.values():
+            client.close()
+        for worker in self._workers:
+            worker.join(1.0)
+
+    def lanes(self, source: str) -> Sequence[str]:
+        """See Carrier. There is one: the workers share a queue. Raises `Unavailable` during an outage."""
+        outage = self._ways[source].outage
+        if outage.is_closed():
+            raise Unavailable(outage.reason)
+        return (LANE,)
+
+    def start(self, tasks: Sequence[tuple[Transfer, str]]) -> Sequence[Answer]:
+        """See Carrier."""
+        return [self._start(transfer) for transfer, _ in tasks]
+
+    def _start(self, transfer: Transfer) -> Answer:
+        way = self._ways[transfer.source]
+        if not way.outage.admits():
+            return Unavailable(way.outage.reason)
+        urgency = way.source.priority
+        if transfer.body.fingerprint.size <= way.source.s3.multipart_threshold:
+            self._jobs.put(urgency, functools.partial(self._carry, transfer, way))
+        else:
+            self._jobs.put(urgency, self._multipart(transfer, way), large=True)
+        return None
+
+    def news(self, position: int) -> News:  # noqa: ARG002 - what is not settled dies with the process
+        """See Carrier."""
+        outcomes: list[Outcome] = []
+        try:
+            outcomes.append(self._outcomes.get(timeout=self._poll_seconds))
+            while len(outcomes) < NEWS_LIMIT:
+                outcomes.append(self._outcomes.get_nowait())
+        except queue.Empty:
+            pass
+        return News(outcomes, None)
+
+    def audit(self) -> Iterator[Sequence[Outcome]]:
+        """See Carrier. Nothing gets lost between us; but uploads that nobody wants any more are aborted."""
+        if self._steady() >= self._sweep_due:
+            self._sweep_due = self._steady() + SWEEP_SECONDS
+            if stale := self._ledger.uploads.stale():
+                self._jobs.put(LEAST_URGENT, functools.partial(self._sweep, stale))
+        yield ()
+
+    def troubles(self) -> dict[str, str]:
+        """Sources whose destination cannot be reached."""
+        return {f"direct {name}": way.outage.reason for name, way in self._ways.items() if way.outage.lasts}
+
+    def finished(self, transfer: Transfer) -> None:
+        """See Carrier."""
+        if transfer.body.fingerprint.size > self._ways[transfer.source].source.s3.multipart_threshold:
+            self._ledger.uploads.forget([transfer.id])
+            self._known.pop(transfer.id, None)
+
+    # What workers do
+
+    def _work(self) -> None:
+        while (found := self._jobs.get()) is not None:
+            job, large = found
+            try:
+                if isinstance(job, Multipart):
+                    self._carry_on(job)
+                else:
+                    job()
+            except Exception:
+                if not self._closing:
+                    log.exception("a worker stumbled, and goes on")
+            finally:
+                if large:
+                    self._jobs.done_with_large()
+
+    def _carry(self, transfer: Transfer, way: Way) -> None:
+        """Upload a file with one request."""
+        if way.outage.forbids():
+            self._tell(transfer, Verdict.AGAIN, way.outage.reason)
+            return
+        try:
+            content = self._open(transfer, way)
+            try:
+                self._put(transfer, way, content)
+            finally:
+                content.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes the outcome
+            self._failed(transfer, way, error)
+        else:
+            self._stored(transfer, way)
+
+    def _put(self, transfer: Transfer, way: Way, content: Content) -> None:
+        target = transfer.target
+        body = Body(
+            content.descriptor, content.size, check=content.check, take=self._taker(way, content.check)
+        )
+        algorithm = way.prover.algorithm
+        headers = way.headers(transfer)
+
+        def send(condition: dict[str, str]) -> Stored:
+            return way.s3.put(
+                target.bucket, target.key, body, headers=headers | condition, algorithm=algorithm
+            )
+
+        def by_etag() -> Digest:
+            return etag_of(content.descriptor, [content.size], in_parts=False)
+
+        if transfer.id in self._doubtful:
+            digest, _ = body.measure(algorithm)
+            if way.prover.holds(target, digest, by_etag):
+                return
+        way.write(transfer, content.descriptor, [content.size], send, lambda: body.digest, in_parts=False)
+
+    def _multipart(self, transfer: Transfer, way: Way) -> Multipart:
+        return Multipart(
+            transfer,
+            way,
+            self._ledger.uploads,
+            functools.partial(self._open, transfer, way),
+            functools.partial(self._taker, way),
+            self._known.pop(transfer.id, {}),
+        )
+
+    def _carry_on(self, upload: Multipart) -> None:
+        """Do the next piece of a large file; whoever does the last one finishes it."""
+        transfer, way = upload.transfer, upload.way
+        if not upload.work(lambda: self._jobs.put(way.source.priority, upload, large=True)):
+            return
+        try:
+            upload.finish()
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes the outcome
+            if upload.known:
+                self._known[transfer.id] = upload.known
+            self._failed(transfer, way, error)
+        else:
+            self._stored(transfer, way)
+
+    def _sweep(self, stale: Sequence[OpenUpload]) -> None:
+        for upload in stale:
+            way = self._ways.get(upload.source)
+            if way is None:
+                continue
+            try:
+                abort_all(way, upload)
+            except TidegateError as error:
+                log.warning("an upload to %s cannot be aborted yet: %s", upload.key, error)
+            else:
+                self._ledger.uploads.forget([upload.promise])
+
+    # What becomes of it
+
+    def _stored(self, transfer: Transfer, way: Way) -> None:
+        way.outage.worked()
+        self._failures.pop(transfer.id, None)
+        self._doubtful.discard(transfer.id)
+        self._tell(transfer, Verdict.STORED)
+
+    def _failed(self, transfer: Transfer, way: Way, error: Exception) -> None:
+        if self._closing:
+            return  # the next start takes it back
+        verdict, note, is_outage = verdict_of(error)
+        if isinstance(error, S3Error) and way.prover.gives_in(error):
+            verdict = Verdict.AGAIN
+        if is_outage:
+            self._doubtful.add(transfer.id)
+            way.outage.failed(note)
+        elif isinstance(error, TidegateError):
+            way.outage.worked()
+        else:
+            way.outage.undecided()
+        wait = 0.0
+        if verdict is Verdict.AGAIN:
+            failures = self._failures[transfer.id] = self._failures.get(transfer.id, 0) + 1
+            wait = again_seconds(failures, self._jitter())
+        else:
+            self._failures.pop(transfer.id, None)
+        self._tell(transfer, verdict, note, wait)
+
+    def _tell(self, transfer: Transfer, verdict: Verdict, note: str = "", wait: float = 0.0) -> None:
+        self._outcomes.put(Outcome(verdict=verdict, promise=transfer.id, note=note[:500], wait=wait))
+
+    # Parts
+
+    def _way(self, source: Source, connect: Callable[[S3Settings], S3], thing: str) -> Way:
+        s3 = self._clients.get(source.s3)
+        if s3 is None:
+            s3 = self._clients[source.s3] = connect(source.s3)
+        return Way(
+            source=source,
+            s3=s3,
+            prover=Prover(s3, source.verify),
+            outage=Outage(self._steady, self._jitter),
+            headers=headers_for(source, thing),
+        )
+
+    def _open(self, transfer: Transfer, way: Way) -> Content:
+        how = way.source.attributes.compress
+        return Plain(transfer.body) if how is Compress.NONE else Packed(transfer.body, how, self._spool)
+
+    def _taker(self, way: Way, check: Callable[[], None]) -> Callable[[int], int]:
+        return lambda count: self._throttle.take(count, way.source.priority, check)
