@@ -290,6 +290,7 @@ def demo_configuration(data: Path, stream_manager: str) -> dict[str, Any]:
         "Interval": 1,
         "QuietSeconds": 0.5,
         "MaxHoldSeconds": MAX_HOLD_SECONDS,
+        "Carrier": "StreamManager",
         "StreamManager": {"Host": host, "Port": int(port)},
     }
 

@@ -42,17 +42,22 @@ class Purse:
 
 
 class DirectRig:
-    """Makes Direct carriers that upload to `url`, with parts of any size: the configuration takes no small ones.
+    """Makes Direct carriers that upload to `url`, with parts of any size: the configuration takes no small ones."""
 
-    `keep_part_sizes` leaves the sizes as the configuration has them.
-    """
-
-    def __init__(self, url: str, *, workers: int = 4, threshold: int = 5 * MIB, part_size: int = 5 * MIB) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        workers: int = 4,
+        threshold: int = 5 * MIB,
+        part_size: int = 5 * MIB,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self.url = url
         self.workers = workers
         self.threshold = threshold
         self.part_size = part_size
-        self.read_seconds = READ_SECONDS
+        self.read_seconds = read_seconds
         self.s3: Any = None
 
     def carrier(

@@ -101,6 +101,8 @@ class Agent:
         """End all loops. Tells whether they ended in time; the ledger is consistent either way."""
         for loop in self._loops():
             loop.stop()
+        for carrier in self._carriers.values():
+            carrier.wake()
         self._watch.close()
         end = self._clock.steady() + seconds
         ended = [loop.join(end - self._clock.steady()) for loop in self._loops()]

@@ -67,6 +67,11 @@ def in_greengrass() -> bool:
     return _NUCLEUS in os.environ
 
 
+def choice(config: Config, clock: Clock) -> Choice:
+    """Make what decides how files go."""
+    return Choice(_with_port(config), in_greengrass=in_greengrass(), steady=clock.steady)
+
+
 def own_folders(config: Config, folder: Path) -> frozenset[str]:
     """Return the folders that are never scanned: the work directory and where stored files are moved."""
     moved = [source.move_to for source in config.sources if source.move_to]
@@ -151,13 +156,13 @@ class App:
     def _run_agent(self, *, in_memory: bool) -> int | None:
         """Run one agent. Returns the exit code, or None to go on with another. Raises `LedgerLost`."""
         ledger = workdir.open_ledger(self._folder, jitter=random.random, in_memory=in_memory)
-        choice = Choice(self._config, in_greengrass=in_greengrass(), steady=self._clock.steady)
-        carriers = self._carriers(choice, ledger)
+        chooser = choice(self._config, self._clock)
+        carriers = self._carriers(chooser, ledger)
         agent = self._agent = Agent(
             self._config,
             ledger,
             carriers,
-            choose=lambda source: choice.of(source)[0],
+            choose=lambda source: chooser.of(source)[0],
             thing=thing_name(self._config),
             never=own_folders(self._config, self._folder),
             clock=self._clock,
@@ -178,10 +183,10 @@ class App:
             raise agent.lost
         return code
 
-    def _carriers(self, choice: Choice, ledger: Ledger) -> dict[str, Carrier]:
+    def _carriers(self, chooser: Choice, ledger: Ledger) -> dict[str, Carrier]:
         """Make those that are needed: what is not imported takes no memory."""
         carriers: dict[str, Carrier] = {}
-        may_be_streams = [choice.may_be_streams(source) for source in self._config.sources]
+        may_be_streams = [chooser.may_be_streams(source) for source in self._config.sources]
         if any(may_be_streams) or ledger.busy_lanes():
             from tidegate.carry.streams import Streams  # noqa: PLC0415 - brings the SDK along
 

@@ -201,15 +201,17 @@ def _explain(options: argparse.Namespace) -> int:
     clock = Clock()
     config = _configuration(options)
     path = os.path.abspath(options.path)  # noqa: PTH100 - without following links
+    choice = app.choice(config, clock) if config else None
     findings = (
         explain(
             path,
             config,
+            choose=choice.of,
             thing=app.thing_name(config),
             never=app.own_folders(config, options.work_dir),
             moment=clock.now(),
         )
-        if config
+        if config and choice
         else []
     )
     books = _books(options.work_dir, quiet=config is not None)

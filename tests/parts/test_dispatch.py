@@ -56,6 +56,9 @@ class Cart:
     def audit(self) -> Iterator[Sequence[Outcome]]:
         yield []
 
+    def wake(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

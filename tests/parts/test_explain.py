@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers import later, write, writing
+from tidegate.carry.choice import Choice
 from tidegate.config import Config, parse
 from tidegate.flows.scan import Scanner
 from tidegate.view.explain import Finding, explain
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
     from tidegate.ledger import Ledger
 
 
+CHOOSE = Choice(
+    parse({"PathName": "/x/*", "BucketName": "bucket"}), in_greengrass=False, steady=lambda: 0.0
+).of
+
+
 def config_of(root: Path, **keys: object) -> Config:
     return parse({"PathName": f"{root}/**/*.csv", "BucketName": "bucket", **keys})
 
 
 def ask(path: Path, config: Config, *, seconds: float = 60, never: frozenset[str] = frozenset()) -> Finding:
-    (finding,) = explain(str(path), config, thing="thing", never=never, moment=later(seconds))
+    (finding,) = explain(str(path), config, choose=CHOOSE, thing="thing", never=never, moment=later(seconds))
     return finding
 
 
@@ -31,6 +37,14 @@ def test_a_file_that_may_go_is_told_where(root: Path) -> None:
     path = write(root / "sub" / "a.csv")
     found = ask(path, config_of(root, HoldBack="None", ObjectKeyPrefix="site"))
     assert (found.matches, found.held, found.target) == (True, None, "s3://bucket/site/sub/a.csv")
+
+
+def test_it_is_told_who_would_carry_it_and_why(root: Path) -> None:
+    path = write(root / "a.csv")
+    found = ask(path, config_of(root))
+    assert (found.carrier, found.chosen) == ("direct", "this is not a Greengrass component")
+    found = ask(path, config_of(root, Carrier="StreamManager"))
+    assert (found.carrier, found.chosen) == ("streams", "Carrier is StreamManager")
 
 
 def test_every_source_is_asked(root: Path) -> None:
@@ -41,7 +55,7 @@ def test_every_source_is_asked(root: Path) -> None:
             "Sources": {"csv": {"PathName": f"{root}/*.csv"}, "txt": {"PathName": f"{root}/*.txt"}},
         }
     )
-    found = explain(str(path), config, thing="thing", never=frozenset(), moment=later())
+    found = explain(str(path), config, choose=CHOOSE, thing="thing", never=frozenset(), moment=later())
     assert [(one.source, one.matches) for one in found] == [("csv", True), ("txt", False)]
 
 

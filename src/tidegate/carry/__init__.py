@@ -58,6 +58,9 @@ class Carrier(Protocol):
         Each batch must be settled before the next is asked for.
         """
 
+    def wake(self) -> None:
+        """Let who waits for news wait no longer, where that can be done."""
+
     def close(self) -> None:
         """Let go of everything. What was handed over is settled by the next one on this ledger."""
 

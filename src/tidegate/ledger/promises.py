@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tidegate.ledger.database import Cursor, Database
+from tidegate.ledger.evictions import Evictions
 from tidegate.ledger.rows import (
     MAX_INTEGER,
     TRANSFER,
@@ -44,6 +45,7 @@ class Ledger:
         self._database = Database(path)
         self._jitter = jitter
         self.uploads = Uploads(self._database)
+        self.evictions = Evictions(self._database)
         self.drops = 0
         """How often this process dropped promises: what was known may have to be promised anew."""
 

@@ -15,6 +15,8 @@ from tidegate.model import Candidate, Fingerprint
 from tidegate.policy import SETTLE_TICK_SECONDS, plan, rank, unchanged_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tidegate.config import Config, Source
     from tidegate.model import Moment
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 class Finding:
     """What one source has to do with a file: whether it matches, and if so what holds it back and its key.
 
+    `chosen` is why `carrier` would take it if it were promised now.
     `seconds` is for how much longer it is held; None: until something else changes.
     """
 
@@ -33,20 +36,38 @@ class Finding:
     seconds: float | None = None
     target: str | None = None
     refused: str | None = None
+    carrier: str | None = None
+    chosen: str | None = None
 
 
-def explain(path: str, config: Config, *, thing: str, never: frozenset[str], moment: Moment) -> list[Finding]:
-    """Ask every source about one absolute path."""
-    return [_about(path, source, thing, never, moment) for source in config.sources]
+def explain(
+    path: str,
+    config: Config,
+    *,
+    choose: Callable[[Source], tuple[str, str]],
+    thing: str,
+    never: frozenset[str],
+    moment: Moment,
+) -> list[Finding]:
+    """Ask every source about one absolute path. `choose` names a source's carrier, and why it is that."""
+    return [_about(path, source, choose, thing, never, moment) for source in config.sources]
 
 
-def _about(path: str, source: Source, thing: str, never: frozenset[str], moment: Moment) -> Finding:
+def _about(
+    path: str,
+    source: Source,
+    choose: Callable[[Source], tuple[str, str]],
+    thing: str,
+    never: frozenset[str],
+    moment: Moment,
+) -> Finding:
     reason = _mismatch(path, source, never)
     if reason:
         return Finding(source=source.name, matches=False, because=reason)
     status = os.stat(path)  # noqa: PTH116 - what the fingerprint is taken of
     mark = Fingerprint.of(status)
-    transfer, refusal = plan(source, Candidate(path, mark), carrier="", thing=thing, now=moment.wall)
+    carrier, chosen = choose(source)
+    transfer, refusal = plan(source, Candidate(path, mark), carrier=carrier, thing=thing, now=moment.wall)
     held, seconds = _held(path, mark, source, never, moment)
     return Finding(
         source=source.name,
@@ -56,6 +77,8 @@ def _about(path: str, source: Source, thing: str, never: frozenset[str], moment:
         seconds=seconds,
         target=None if refusal else str(transfer.target),
         refused=refusal or None,
+        carrier=carrier,
+        chosen=chosen,
     )
 
 

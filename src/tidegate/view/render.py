@@ -27,6 +27,8 @@ _WORDS = {
     State.FAILED: "is in quarantine",
 }
 
+_CARRIERS = {"streams": "Stream Manager", "direct": "direct upload"}
+
 
 def state(snapshot: Mapping[str, Any] | None, books: Books, *, now: float) -> dict[str, Any]:
     """Put together what the agent last said and what the ledger holds. Times are wall-clock seconds."""
@@ -96,7 +98,7 @@ def status(found: Mapping[str, Any]) -> str:
     troubles = [f"{trouble['reason']}" for part, trouble in found["troubles"].items() if "bucket" not in part]
     lines += _section("not available, tried without end", list(dict.fromkeys(troubles)), len(set(troubles)))
     stuck = [f"{lane}: {what}" for lane, what in found["lanes"].items()]
-    lines += _section("streams that do not get on", stuck, len(stuck))
+    lines += _section("streams and destinations that do not get on", stuck, len(stuck))
     return "\n".join(lines)
 
 
@@ -193,6 +195,7 @@ def _finding(finding: Mapping[str, Any]) -> list[str]:
         lines.append(f"  it can never be sent: {finding['refused']}")
     else:
         lines.append(f"  it goes to {_printable(finding['target'])}")
+        lines.append(f"  by {_CARRIERS[finding['carrier']]}: {finding['chosen']}")
     if finding["held"]:
         until = f"; {duration(finding['seconds'])} left" if finding["seconds"] is not None else ""
         lines.append(f"  this version is held back: {finding['held']}{until}")
@@ -205,6 +208,7 @@ def _promise(entry: Mapping[str, Any], answer: Mapping[str, Any]) -> list[str]:
     ago = duration(answer["at"] - entry["changed_at"])
     lines = [
         f"promise to {_printable(entry['target'])} ({size(entry['size'])}, source {entry['source']}):",
+        f"  by {_CARRIERS.get(entry['carrier'], entry['carrier'])}",
         f"  {entry['means']}, since {ago}; refused {entry['attempts']} time(s)",
     ]
     if entry["note"]:

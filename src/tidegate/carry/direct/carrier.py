@@ -6,6 +6,7 @@ was given out, and asks S3 first whether it is there already. Large files go on 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import queue
@@ -83,7 +84,7 @@ class Direct:
         self._doubtful = ledger.given_out(self.name)  # may be stored: the process that knew has died
         self._failures: dict[bytes, int] = {}
         self._known: dict[bytes, Known] = {}
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._jobs: Jobs[Multipart | Callable[[], None]] = Jobs(workers)
         self._sweep_due = steady()
         self._closing = False
@@ -93,6 +94,10 @@ class Direct:
         ]
         for worker in self._workers:
             worker.start()
+
+    def wake(self) -> None:
+        """See Carrier."""
+        self._outcomes.put(None)
 
     def close(self) -> None:
         """See Carrier. Requests under way are broken off."""
@@ -128,14 +133,12 @@ class Direct:
 
     def news(self, position: int) -> News:  # noqa: ARG002 - what is not settled dies with the process
         """See Carrier."""
-        outcomes: list[Outcome] = []
-        try:
-            outcomes.append(self._outcomes.get(timeout=self._poll_seconds))
-            while len(outcomes) < NEWS_LIMIT:
-                outcomes.append(self._outcomes.get_nowait())
-        except queue.Empty:
-            pass
-        return News(outcomes, None)
+        found: list[Outcome | None] = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self._outcomes.get(timeout=self._poll_seconds))
+            while len(found) < NEWS_LIMIT:
+                found.append(self._outcomes.get_nowait())
+        return News([outcome for outcome in found if outcome is not None], None)
 
     def audit(self) -> Iterator[Sequence[Outcome]]:
         """See Carrier. Nothing gets lost between us; but uploads that nobody wants any more are aborted."""

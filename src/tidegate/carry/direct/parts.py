@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
+from tidegate.errors import TidegateError
 from tidegate.ledger import OpenUpload
+from tidegate.model import ObjectRef
 from tidegate.store.body import Body, BodyChanged
 from tidegate.store.checksum import MD5, combine
 from tidegate.store.errors import Kind, S3Error
@@ -26,6 +29,8 @@ _MIB = 2**20
 
 Known = dict[int, Part]
 """Parts that were seen to be stored, by number."""
+
+log = logging.getLogger(__name__)
 
 
 def part_size_for(size: int, wanted: int) -> int:
@@ -99,22 +104,26 @@ class Multipart:
     def _begin(self) -> None:
         content = self._content = self._open_content()
         found = self._uploads.of(self.transfer.id)
-        if found is not None and found.upload_id is None:
+        if found is not None:
+            if self._goes_on(content, found):
+                return
             abort_all(self.way, found)
-            found = None
-        if found is not None and found.key == self.transfer.target.key:
-            self._upload = found
-            listed = self._listed(found)
-            if listed is None and self._holds(found):
-                self._is_there = True
-                return
-            if listed is not None:
-                self.known = self._proven(content, found, listed)
-                self._waiting = [n for n in range(self._count(found), 0, -1) if n not in self.known]
-                return
         self.known = {}
         self._upload = self._create(content)
         self._waiting = list(range(self._count(self._upload), 0, -1))
+
+    def _goes_on(self, content: Content, found: OpenUpload) -> bool:
+        """Take up an upload that was begun before; False: nothing of it is of use."""
+        if found.upload_id is None or ObjectRef(found.bucket, found.key) != self.transfer.target:
+            return False
+        listed = self._listed(found)
+        if listed is None:
+            self._is_there = self._holds(found)
+            return self._is_there
+        self._upload = found
+        self.known = self._proven(content, found, listed)
+        self._waiting = [n for n in range(self._count(found), 0, -1) if n not in self.known]
+        return True
 
     def _create(self, content: Content) -> OpenUpload:
         target = self.transfer.target
@@ -243,8 +252,13 @@ class Multipart:
 
     def _give_up(self) -> None:
         """Abort the upload. What cannot be aborted now stays in the ledger, and is aborted later."""
-        if self._upload is not None:
+        if self._upload is None:
+            return
+        try:
             abort_all(self.way, self._upload)
+        except TidegateError as error:
+            log.warning("an upload to %s cannot be aborted yet: %s", self._upload.key, error)
+        else:
             self._uploads.forget([self.transfer.id])
 
     def _check(self) -> None:

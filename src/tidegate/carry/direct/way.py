@@ -72,6 +72,6 @@ class Way:
             raise Refused("another object of this name is there already, and OnConflict is Fail")
         found = self.s3.head(transfer.target.bucket, transfer.target.key)
         if found is not None and found.version_id in ("", "null"):
-            raise S3Error(
-                Kind.BLOCKED, 412, "NoVersions", "OnConflict is Version, and the bucket keeps no versions", ""
+            raise Refused(
+                "another object of this name is there already; OnConflict is Version, and the bucket keeps none"
             )

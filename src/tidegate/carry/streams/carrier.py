@@ -77,6 +77,9 @@ class Streams:
         self._status = f"{COMPONENT}.status"
         self._sweep_links()
 
+    def wake(self) -> None:
+        """See Carrier. It is Stream Manager that lets us wait."""
+
     def close(self) -> None:
         """Hang up. What was handed over stays handed over."""
         self._writer.close()

@@ -1,0 +1,98 @@
+"""A configuration file that is edited while the agent uploads by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.helpers import eventually, write
+from tests.standins.faulty_s3 import FaultyS3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+KIB = 1024
+
+
+@pytest.fixture
+def s3() -> Iterator[FaultyS3]:
+    with FaultyS3() as server:
+        yield server
+
+
+@pytest.fixture
+def configure(tmp_path: Path, s3: FaultyS3) -> Callable[..., None]:
+    """Write the configuration as editors do: beside, then over the old one."""
+
+    def configure(**keys: Any) -> None:
+        raw = {
+            "PathName": f"{tmp_path}/data/*",
+            "BucketName": "bucket",
+            "Interval": 0.5,
+            "QuietSeconds": 0,
+            "HoldBack": "None",
+            "S3": {"EndpointUrl": s3.url},
+        }
+        part = tmp_path / "config.part"
+        part.write_text(json.dumps(raw | keys))
+        part.replace(tmp_path / "config.yaml")
+
+    return configure
+
+
+@pytest.fixture
+def agent(tmp_path: Path, configure: Callable[..., None]) -> Iterator[Path]:
+    """Run the agent at 128 KiB a second, and yield its log."""
+    (tmp_path / "data").mkdir()
+    configure(BandwidthLimit="128k")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tidegate", "run", "--config", tmp_path / "config.yaml"],
+            env=os.environ
+            | KEYS
+            | {"TIDEGATE_WORK_DIR": str(tmp_path / "work"), "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=output,
+            stderr=output,
+        )
+        eventually((tmp_path / "work").exists, seconds=20)  # it has read its configuration
+        yield log
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_limit_is_kept_and_a_new_one_holds_for_the_upload_under_way(agent, tmp_path, s3, configure) -> None:
+    write(tmp_path / "data" / "first", "x" * 512 * KIB)
+    eventually(lambda: s3.seen, seconds=20)
+    began = time.monotonic()
+    eventually(lambda: "bucket/first" in s3.objects, seconds=20)
+    assert time.monotonic() - began > 512 / 128 / 1.1 - 0.5
+    write(tmp_path / "data" / "second", "y" * 4096 * KIB)  # 32 seconds, by the old limit
+    eventually(lambda: len(s3.seen) >= 2, seconds=20)
+    changed = time.monotonic()
+    configure(BandwidthLimit="100M")
+    eventually(lambda: "bucket/second" in s3.objects, seconds=20)
+    assert time.monotonic() - changed < 5
+    assert [seen.kind for seen in s3.seen] == ["put", "put"]
+
+
+def test_a_faulty_change_is_refused_and_a_good_one_is_taken_over(agent, tmp_path, s3, configure) -> None:
+    configure(BandwidthLimit="fast", Bucketname="X")
+    eventually(lambda: "last good one" in agent.read_text(), seconds=20)
+    assert agent.read_text().count("last good one") == 2
+    write(tmp_path / "data" / "first", "x")
+    eventually(lambda: "bucket/first" in s3.objects, seconds=20)
+    configure(ObjectKeyPrefix="site")
+    eventually(lambda: "is used from now on" in agent.read_text(), seconds=20)
+    write(tmp_path / "data" / "second", "x")
+    eventually(lambda: "bucket/site/second" in s3.objects, seconds=20)
