@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import queue
 import threading
 from typing import TYPE_CHECKING
 
 from tidegate.carry import News
 from tidegate.carry.direct.content import Packed, Plain
 from tidegate.carry.direct.headers import headers_for
-from tidegate.carry.direct.jobs import Jobs
+from tidegate.carry.direct.jobs import Gathered, Jobs
 from tidegate.carry.direct.outage import Outage
 from tidegate.carry.direct.parts import Known, Multipart, abort_all
 from tidegate.carry.direct.proof import Prover, etag_of
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 NEWS_LIMIT = 1000
+ENOUGH_NEWS = 500
 SWEEP_SECONDS = 60.0
 LEAST_URGENT = 100
 LANE = ""
@@ -56,7 +56,7 @@ class Direct:
     """Uploads from threads of its own, up to `workers` requests at a time."""
 
     name = "direct"
-    depth = 512
+    depth = 2048
 
     def __init__(  # noqa: PLR0913 - all that it stands on
         self,
@@ -125,10 +125,12 @@ class Direct:
         if not way.outage.admits():
             return Unavailable(way.outage.reason)
         urgency = way.source.priority
+        self._outcomes.expect()
         if transfer.body.fingerprint.size <= way.source.s3.multipart_threshold:
             self._jobs.put(urgency, functools.partial(self._carry, transfer, way))
         else:
-            self._jobs.put(urgency, self._multipart(transfer, way), large=True)
+            upload = self._multipart(transfer, way)
+            upload.number = self._jobs.put_large(urgency, upload)
         return None
 
     def news(self, position: int) -> News:  # noqa: ARG002 - what is not settled dies with the process
@@ -226,7 +228,11 @@ class Direct:
     def _carry_on(self, upload: Multipart) -> None:
         """Do the next piece of a large file; whoever does the last one finishes it."""
         transfer, way = upload.transfer, upload.way
-        if not upload.work(lambda: self._jobs.put(way.source.priority, upload, large=True)):
+
+        def share() -> None:
+            self._jobs.put_large(way.source.priority, upload, upload.number)
+
+        if not upload.work(share):
             return
         try:
             upload.finish()

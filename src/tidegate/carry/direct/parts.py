@@ -54,6 +54,7 @@ class Multipart:
         taker: Callable[[Callable[[], None]], Callable[[int], int]],
         known: Known,
     ) -> None:
+        self.number: int | None = None  # its place in the queue
         self.transfer = transfer
         self.way = way
         self.known = known

@@ -73,5 +73,5 @@ class Way:
         found = self.s3.head(transfer.target.bucket, transfer.target.key)
         if found is not None and found.version_id in ("", "null"):
             raise Refused(
-                "another object of this name is there already; OnConflict is Version, and the bucket keeps none"
+                "another object of this name is there already; OnConflict is Version; the bucket keeps none"
             )
