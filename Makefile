@@ -3,8 +3,9 @@
 #              that is here, on PATH or in pyenv, but for those marked slow: they run whole processes for long,
 #              and what differs between versions shows in the others
 # make bench   the figures of bench/RESULTS.md (make bench FLAGS="--quick": a first look)
+# make soak    ten minutes of faults, kills and writers, and what was lost in them (make soak SECONDS=60: shorter)
 # make clean   away with everything that these have made
-.PHONY: demo test other-pythons bench clean
+.PHONY: demo test other-pythons bench soak clean
 
 demo: .venv/ready
 	@.venv/bin/python examples/demo.py $(if $(CONFIG),--config "$(CONFIG)")
@@ -28,6 +29,9 @@ other-pythons:
 bench: .venv/ready
 	-.venv/bin/python bench/streams.py $(FLAGS)
 	.venv/bin/python bench/direct.py $(FLAGS)
+
+soak: .venv/ready
+	.venv/bin/python bench/soak.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .venv-* build zip-build greengrass-build src/*.egg-info

@@ -32,7 +32,7 @@ from common import ROOT, pause
 
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-from tests.standins.faulty_s3 import CRC, FaultyS3, Fault, Seen, error, reply  # noqa: E402
+from tests.standins.faulty_s3 import CRC, Fault, FaultyS3, Seen, error, reply  # noqa: E402
 
 BUCKET = "soak"
 MIB = 2**20
@@ -83,9 +83,6 @@ class BadS3(FaultyS3):
         self._chance = random.Random(f"{seed} server")
         self._dice = threading.Lock()
 
-    def calm(self) -> None:
-        self.mood = "calm"
-
     def next_mood(self) -> None:
         self.mood = self._chance.choices(list(MOODS), MOODS.values())[0]
 
@@ -107,8 +104,8 @@ class BadS3(FaultyS3):
             return Fault(error(500, "InternalError"), take=0, cut=0, reset=chance.random() < 0.5)
         if chance.random() > {"fair": 0.02, "rough": 0.25}.get(self.mood, 0.4):
             return None
-        how = self.mood if self.mood in ("busy", "cutting", "lying") else chance.choice(("busy", "cutting", "lying"))
-        return {"busy": _busy, "cutting": _cutting, "lying": _lying}[how](seen, chance)
+        how = self.mood if self.mood in TROUBLES else chance.choice(list(TROUBLES))
+        return TROUBLES[how](seen, chance)
 
     def _carry_out(self, seen: Seen) -> bytes:
         chance = self._chance.random() if self.mood != "calm" else 1.0
@@ -137,12 +134,13 @@ class BadS3(FaultyS3):
             self.torn.append(f"{path} ({len(body)} bytes)")
 
 
-def _busy(seen: Seen, chance: random.Random) -> Fault:
+def _busy(_: Seen, chance: random.Random) -> Fault:
     return chance.choice(
         (
             Fault(error(*chance.choice(BUSY))),
             Fault(error(*chance.choice(BUSY)), take=chance.randrange(100_000), hang_up=True),
             Fault(delay=chance.uniform(0.0, 1.0)),
+            Fault(pace=chance.randrange(20_000, 60_000)),  # time enough to change a large file on its way
             Fault(delay=chance.uniform(2.0, 4.0)),  # longer than the agent waits
             Fault(error(400, "RequestTimeout")),
             Fault(error(403, "RequestTimeTooSkewed")),
@@ -150,7 +148,7 @@ def _busy(seen: Seen, chance: random.Random) -> Fault:
     )
 
 
-def _cutting(seen: Seen, chance: random.Random) -> Fault:
+def _cutting(_: Seen, chance: random.Random) -> Fault:
     reset = chance.random() < 0.5
     return chance.choice(
         (
@@ -169,10 +167,13 @@ def _lying(seen: Seen, chance: random.Random) -> Fault:
         "put": [Fault(reply(200, wrong)), Fault(error(400, "BadDigest")), Fault(reply(200, {"ETag": '"x"'}))],
         "part": [
             Fault(reply(200, wrong)),
-            Fault(reply(200, {"ETag": '"x"'})),
             Fault(error(400, "BadDigest")),
+            Fault(reply(200, {"ETag": '"x"'})),
         ],
-        "create": [Fault(reply(200, body=b"<InitiateMultipartUploadResult/>")), Fault(reply(200, body=b"half <"))],
+        "create": [
+            Fault(reply(200, body=b"<InitiateMultipartUploadResult/>")),
+            Fault(reply(200, body=b"half <")),
+        ],
         "list parts": [
             Fault(reply(200, body=b"<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>")),
             Fault(reply(200, body=b"nothing")),
@@ -182,9 +183,15 @@ def _lying(seen: Seen, chance: random.Random) -> Fault:
             Fault(reply(200, body=b"<Error><Code>InternalError</Code><Message>late</Message></Error>")),
             Fault(reply(200, body=b"<CompleteMultipartUploadResult/>")),
         ],
-        "head": [Fault(reply(200, wrong | {"Content-Length": "1"}, is_head=True)), Fault(reply(500, is_head=True))],
+        "head": [
+            Fault(reply(200, wrong | {"Content-Length": "1"}, is_head=True)),
+            Fault(reply(500, is_head=True)),
+        ],
     }
     return chance.choice(lies.get(seen.kind, [Fault(error(503, "SlowDown"))]))
+
+
+TROUBLES = {"busy": _busy, "cutting": _cutting, "lying": _lying}
 
 
 class Writer:
@@ -208,16 +215,22 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(self._chance.uniform(1, 8) if self._large else self._chance.expovariate(25)):
+            while not self._stop.wait(
+                self._chance.uniform(1, 8) if self._large else self._chance.expovariate(25)
+            ):
                 name = self._chance.choice(self._files)
-                how = self._chance.choice((self._replace, self._replace, self._overwrite, self._append, self._rename))
+                how = self._chance.choice(
+                    (self._replace, self._replace, self._overwrite, self._append, self._rename)
+                )
                 how(name)
         except BaseException as problem:
             self.problem = problem
             raise
 
     def _bytes(self) -> bytes:
-        size = self._chance.randrange(6 * MIB, 13 * MIB) if self._large else int(self._chance.paretovariate(0.6))
+        size = (
+            self._chance.randrange(6 * MIB, 13 * MIB) if self._large else int(self._chance.paretovariate(0.6))
+        )
         return self._chance.randbytes(min(size, 13 * MIB if self._large else 300_000))
 
     def _replace(self, name: str) -> None:
@@ -349,7 +362,9 @@ class Soak:
                 self._kill()
                 self._kills += 1
                 self._start()
-                next_kill = passed + self._chance.choice((0.5, 5, 10, 20, 30)) * self._chance.uniform(0.5, 1.5)
+                next_kill = passed + self._chance.choice((0.5, 5, 10, 20, 30)) * self._chance.uniform(
+                    0.5, 1.5
+                )
             if passed >= next_line:
                 self._tell(passed)
                 next_line += PROGRESS_SECONDS
@@ -366,7 +381,7 @@ class Soak:
 
     def _drain(self) -> float:
         """All is well again: seconds until nothing was left, or infinity."""
-        self._s3.calm()
+        self._s3.mood = "calm"
         self._kill()
         self._start()
         began = time.monotonic()
@@ -395,10 +410,16 @@ class Soak:
         lost = [name for name, mark in last.items() if marks.get(name) != mark and mark not in kept]
         said = self._log.read_text("utf-8", "replace")
         traces = re.findall(r"\n(\w*(?:Error|Exception)\b.*)", said)
-        print(f"\n{self._seconds:.0f} seconds, seed {self._seed}, {self._kills} kills, drained in {drained:.0f} s")
-        print(f"requests            {sum(s3.kinds.values())}, of which {s3.faults} met a fault: {dict(s3.kinds)}")
+        print(
+            f"\n{self._seconds:.0f} seconds, seed {self._seed}, {self._kills} kills, drained in {drained:.0f} s"
+        )
+        print(
+            f"requests            {sum(s3.kinds.values())}, of which {s3.faults} met a fault: {dict(s3.kinds)}"
+        )
         print(f"versions written    {self.diary.written}")
-        print(f"objects stored      {s3.stored}, of which {s3.duplicates} were there already with the same bytes")
+        print(
+            f"objects stored      {s3.stored}, of which {s3.duplicates} were there already with the same bytes"
+        )
         print(f"files (last ones)   {len(last)}, of which {arrived} are stored")
         print(f"lost                {len(lost)} {lost[:10]}")
         print(f"torn                {len(s3.torn)} {s3.torn[:10]}")
@@ -412,7 +433,9 @@ class Soak:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--keep", type=Path, help="work here, and leave all of it")

@@ -231,4 +231,6 @@ def refusal(method: str, reason: str) -> bytes:
     status, code = (403, "AccessDenied") if "Status Code: 403" in reason else (400, "InvalidTag")
     if method == "HEAD":
         return reply(status, is_head=True)
-    return reply(status, body=f"<Error><Code>{code}</Code><Message>{escape(reason)}</Message></Error>".encode())
+    return reply(
+        status, body=f"<Error><Code>{code}</Code><Message>{escape(reason)}</Message></Error>".encode()
+    )

@@ -28,7 +28,7 @@ LAYERS = (
     ("model",),  # nouns
     ("config", "clock", "logs"),  # what a user can say; and what a line of the log is made of
     ("policy",),  # decisions: pure functions of values and the moment
-    ("ledger", "disk", "store"),  # memory and bytes on disk; what S3 looks like
+    ("ledger", "disk", "store", "ipc"),  # memory and bytes on disk; what S3 looks like; and the nucleus
     ("carry",),  # ways to keep a promise
     ("flows",),  # what moves promises on
     ("loop", "health", "workdir", "view"),
@@ -46,7 +46,8 @@ DOORS = {
     "random": {"tidegate.app"},
     "boto3": set[str](),
     "botocore": {f"tidegate.store.{one}" for one in ("credentials", "endpoints", "wire")},
-    "awsiot": set[str](),
+    "awsiot": {"tidegate.ipc.nucleus"},
+    "awscrt": {"tidegate.ipc.nucleus", "tidegate.store.checksum"},
 }
 CLOCKS = {
     # Who reads which clock; everybody else is told the moment. CPU time is nobody's business but the scan's.

@@ -78,7 +78,7 @@ def test_scripts_hold_no_brace_but_of_a_variable_and_no_configuration() -> None:
 
 
 def test_the_run_step_starts_the_agent_in_what_the_install_step_has_made() -> None:
-    assert STEPS["run"]["Script"].startswith("exec '{work:path}/venv/bin/python3' -u -m tidegate run ")
+    assert STEPS["run"]["Script"] == "exec '{work:path}/venv/bin/python3' -u -m tidegate"  # and no command
     assert STEPS["run"]["Setenv"]["PYTHONPATH"].endswith("/src")
     assert "/install.sh' " in STEPS["install"]["Script"]
     assert int(STEPS["install"]["Timeout"]) >= 600

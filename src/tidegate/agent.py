@@ -15,6 +15,7 @@ from tidegate.disk.watch import Watch
 from tidegate.errors import Unavailable
 from tidegate.flows.collect import audit, collect
 from tidegate.flows.dispatch import dispatch
+from tidegate.flows.evict import Space
 from tidegate.flows.release import release_stored, return_leftovers
 from tidegate.flows.scan import Scan, Scanner
 from tidegate.loop import Loop
@@ -23,6 +24,7 @@ from tidegate.view.snapshot import HeldFile, Snapshot, SourceReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tidegate.carry import Carrier
     from tidegate.clock import Clock
@@ -58,6 +60,7 @@ class Agent:
         choose: Callable[[Source], str],
         thing: str,
         never: frozenset[str],
+        lists: Path,
         clock: Clock,
         health: Health,
         once: bool = False,
@@ -72,6 +75,7 @@ class Agent:
         self._once = once
         self._started_at = clock.wall()
         self._watch = Watch()
+        self._space = Space(config.sources, ledger, lists, thing, choose)
         self._leftovers: set[str] = set()
         self._scans: dict[str, tuple[float, Scan]] = {}
         self._rests: dict[str, float] = {}
@@ -229,6 +233,7 @@ class Agent:
                 release_stored(source, self._ledger, others=set(sources) - {source}, now=now)
                 for source in sources
             )
+            self._space.step(self._clock.now())
         if leftovers := set(self._leftovers):
             if return_leftovers(leftovers):
                 self._scans.clear()
@@ -270,8 +275,9 @@ class Agent:
         self.woken.set()
 
     def _source_report(self, name: str) -> SourceReport:
+        space = self._space.report().get(name, "")
         if name not in self._scans:
-            return SourceReport()
+            return SourceReport(space=space)
         at, scan = self._scans[name]
         return SourceReport(
             scanned_at=at,
@@ -279,4 +285,5 @@ class Agent:
             holds={why.value: count for why, count in scan.holds.items()},
             held=[HeldFile(path=held.path, why=held.why.value, seconds=held.seconds) for held in scan.held],
             problems=dict(list(scan.problems.items())[:20]),
+            space=space,
         )

@@ -17,7 +17,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tidegate import workdir
 from tidegate.agent import Agent
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from tidegate.carry import Carrier
     from tidegate.config import Config
-    from tidegate.config.file import Watched
     from tidegate.ledger import Ledger
 
 GRACE_SECONDS = 3.0
@@ -78,6 +77,12 @@ def own_folders(config: Config, folder: Path) -> frozenset[str]:
     return frozenset([os.path.abspath(folder), *moved])  # noqa: PTH100 - names, not links
 
 
+def nucleus_access() -> tuple[str, str] | None:
+    """Return the path of the nucleus' socket and our token for it; None where no nucleus has started us."""
+    path, token = os.environ.get(_NUCLEUS), os.environ.get("SVCUID")
+    return (path, token) if path and token else None
+
+
 def default_work_dir() -> Path:
     """Return $TIDEGATE_WORK_DIR, in Greengrass the component's own folder, else one in the user's home."""
     if folder := os.environ.get("TIDEGATE_WORK_DIR"):
@@ -85,6 +90,17 @@ def default_work_dir() -> Path:
     if in_greengrass():
         return Path.cwd()
     return Path.home() / ".local" / "state" / "tidegate"
+
+
+class Watched(Protocol):
+    """Where the configuration comes from."""
+
+    def changed(self) -> Mapping[str, object] | None:
+        """Return it if it has changed since it was last looked at; else None. Soon.
+
+        Raises ConfigFaults, which leaves the last good one in use. Anything else ends the agent in good
+        order, and comes out of `App.run`.
+        """
 
 
 class App:
@@ -100,7 +116,7 @@ class App:
         once: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """`raw` is what `config` was parsed from; changes of the `watched` file are taken over."""
+        """`raw` is what `config` was parsed from; what is `watched` for changes brings the next ones."""
         self._watched = watched
         self._raw = raw
         self._config = _with_port(config)
@@ -165,6 +181,7 @@ class App:
             choose=lambda source: chooser.of(source)[0],
             thing=thing_name(self._config),
             never=own_folders(self._config, self._folder),
+            lists=self._folder / "evicted",
             clock=self._clock,
             health=self._health,
             once=self._once,
@@ -243,7 +260,7 @@ class App:
                 began = self._clock.steady()
 
     def _is_reconfigured(self) -> bool:
-        """Take over what was changed in the configuration file. Tells whether that needs another agent."""
+        """Take over what was changed in the configuration. Tells whether that needs another agent."""
         try:
             raw = self._watched.changed() if self._watched else None
             config = None if raw is None else _with_port(parse(raw))

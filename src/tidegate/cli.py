@@ -13,7 +13,7 @@ from tidegate import __version__, app, workdir
 from tidegate.clock import Clock
 from tidegate.config import Config, parse
 from tidegate.config.file import Watched, load
-from tidegate.errors import ConfigFaults, LedgerLost, Locked, TidegateError
+from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone, TidegateError
 from tidegate.ledger import Books, Ledger
 from tidegate.logs import set_up
 from tidegate.view import render
@@ -31,6 +31,7 @@ exit codes:
   3    no such file, or no agent ever ran here
   4    some files are held back (run --once)
   5    time ran out, or the way to S3 is not available (run --once)
+  6    the nucleus is gone: it has to start the component anew
   11   another agent owns the work directory"""
 
 
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Locked as err:
         print(err, file=sys.stderr)
         code = 11
+    except NucleusGone as err:
+        print(err, file=sys.stderr)
+        code = 6
     except TidegateError as err:
         print(err, file=sys.stderr)
         code = 5
@@ -72,12 +76,16 @@ def _flush() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tidegate",
-        description="Moves files to S3, itself or by Stream Manager, and deletes what is proven stored.",
+        description="Moves files to S3, itself or by Stream Manager, and deletes what is proven stored."
+        " As a Greengrass component it needs no command: it runs the agent on the component's configuration.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tidegate {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    access = app.nucleus_access()
+    if access:
+        parser.set_defaults(command=lambda _: _component(*access))
+    commands = parser.add_subparsers(required=access is None, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--work-dir",
@@ -185,6 +193,16 @@ def _run(options: argparse.Namespace) -> int:
         timeout=options.timeout,
     )
     return agent.run()
+
+
+def _component(path: str, token: str) -> int:
+    from tidegate.ipc import Configuration, Nucleus  # noqa: PLC0415 - brings the SDK along
+
+    set_up("INFO", "Text")  # until it is known what is wanted
+    configuration = Configuration(Nucleus(path, token))
+    raw, config = configuration.first_good()
+    set_up(config.log_level, config.log_format)
+    return app.App(config, app.default_work_dir(), raw=raw, watched=configuration).run()
 
 
 def _status(options: argparse.Namespace) -> int:

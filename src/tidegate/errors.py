@@ -9,6 +9,7 @@ their library. The rest of this tree is about starting up.
     ├── Refused            trying again is unlikely to help; costs an attempt
     ├── ConfigFaults       the configuration is wrong, with all faults listed
     ├── Locked             another agent owns this work directory
+    ├── NucleusGone        what started us cannot be reached; only another process can
     └── LedgerLost         the ledger cannot be read or written any more
 """
 
@@ -45,6 +46,10 @@ class ConfigFaults(TidegateError):  # noqa: N818 - it holds several
 
 class Locked(TidegateError):  # noqa: N818 - it is a state, not a mishap
     """Another agent owns the work directory."""
+
+
+class NucleusGone(TidegateError):  # noqa: N818 - it is a state, not a mishap
+    """The connection to the nucleus is lost, and our token void: only another process gets another."""
 
 
 class LedgerLost(TidegateError):  # noqa: N818 - it is a state, not a mishap

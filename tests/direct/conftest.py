@@ -73,7 +73,10 @@ def on_faulty(tmp_path: Path) -> Iterator[Callable[..., tuple[Depot, FaultyS3]]]
     opened: list[tuple[Depot, FaultyS3]] = []
 
     def make(
-        script: Callable[[Seen], Fault | None] = lambda _: None, *, receive_buffer: int | None = None, **keys: Any
+        script: Callable[[Seen], Fault | None] = lambda _: None,
+        *,
+        receive_buffer: int | None = None,
+        **keys: Any,
     ) -> tuple[Depot, FaultyS3]:
         server = FaultyS3(script, receive_buffer=receive_buffer).__enter__()
         settings = {"threshold": 1000, "part_size": 400}

@@ -63,9 +63,12 @@ def events(caplog, name):
     return [it for it in caplog.records if getattr(it, "fields", {}).get("event") == name]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    ("change", "network"),
+    [(overwrite, "slow"), *((change, "stuck") for change in CHANGES)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_a_change_is_noticed_soon_and_only_the_new_version_is_stored(
     on_faulty, caplog, change, route, network
 ):

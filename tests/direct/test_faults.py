@@ -52,7 +52,9 @@ ANSWERS = {
 LIES = {
     "put": {"wrong checksum": Fault(reply(200, {"ETag": ETAG, CRC: WRONG}))},
     "head": {
-        "wrong checksum": Fault(reply(200, {"ETag": ETAG, CRC: WRONG, "Content-Length": "300"}, is_head=True)),
+        "wrong checksum": Fault(
+            reply(200, {"ETag": ETAG, CRC: WRONG, "Content-Length": "300"}, is_head=True)
+        ),
         "wrong size": Fault(reply(200, {"ETag": ETAG, "Content-Length": "299"}, is_head=True)),
     },
     "part": {"wrong checksum": Fault(reply(200, {"ETag": ETAG, CRC: WRONG}))},
@@ -70,7 +72,9 @@ LIES = {
         "an error that says it is none": Fault(reply(200, body=b"<Error><Code>InternalError</Code></Error>")),
         "InvalidPart": Fault(error(400, "InvalidPart")),
     },
-    "create": {"somebody else's upload": Fault(page("InitiateMultipartUploadResult", "<UploadId>x</UploadId>"))},
+    "create": {
+        "somebody else's upload": Fault(page("InitiateMultipartUploadResult", "<UploadId>x</UploadId>"))
+    },
 }
 LEADS_TO = {  # what must go wrong first, so that there is a request of this kind
     "list parts": ("part", Fault(error(500, "InternalError"))),

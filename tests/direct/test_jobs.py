@@ -1,10 +1,10 @@
-"""Who is served next."""
+"""Who is served next, and when those who wait for news are woken."""
 
 from __future__ import annotations
 
 import threading
 
-from tidegate.carry.direct.jobs import Jobs
+from tidegate.carry.direct.jobs import Gathered, Jobs
 
 
 def taken(jobs: Jobs[str], count: int) -> list[str]:
@@ -70,3 +70,46 @@ def test_who_waits_is_sent_home() -> None:
     jobs.close()
     waiting.join(5)
     assert found == [None]
+
+
+def gathered(news: Gathered[int], limit: int = 9) -> list[int] | None:
+    """Wait for news, but not longer than 5 seconds; None: there was none until then."""
+    found: list[list[int]] = []
+    waiting = threading.Thread(target=lambda: found.append(news.take(limit, 30)), daemon=True)
+    waiting.start()
+    waiting.join(5)
+    return found[0] if found else None
+
+
+def test_news_comes_together_as_soon_as_no_more_is_expected() -> None:
+    news: Gathered[int] = Gathered(10, 30)
+    for _ in range(3):
+        news.expect()
+    for number in range(3):
+        news.put(number)
+    assert gathered(news, limit=2) == [0, 1]
+    assert gathered(news) == [2]
+    assert news.take(9, 0.01) == []
+
+
+def test_news_comes_when_there_is_enough_of_it() -> None:
+    news: Gathered[int] = Gathered(2, 30)
+    for number in range(3):
+        news.expect()
+        news.expect()
+        news.put(number)
+    assert gathered(news) == [0, 1, 2]
+
+
+def test_news_is_not_held_back_for_long_by_what_is_still_expected() -> None:
+    news: Gathered[int] = Gathered(10, 0.01)
+    news.expect()
+    news.expect()
+    news.put(1)
+    assert gathered(news) == [1]
+
+
+def test_who_waits_for_news_can_be_woken_without_any() -> None:
+    news: Gathered[int] = Gathered(10)
+    news.wake()
+    assert gathered(news) == []

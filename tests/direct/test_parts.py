@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import eventually
-from tests.standins.faulty_s3 import Fault, Held, error
+from tests.standins.faulty_s3 import CRC, Fault, Held, error, reply
 from tidegate.carry.direct.parts import MOST_PARTS, part_size_for
 from tidegate.ledger import OpenUpload
 from tidegate.model import State
@@ -148,7 +148,9 @@ def test_a_small_file_whose_answer_was_lost_by_a_kill_is_found_by_looking(on_fau
 
 def test_an_upload_that_was_begun_and_not_written_down_is_aborted(on_faulty):
     gate = threading.Event()
-    depot, server = on_faulty(lambda seen: Fault(wait=gate) if seen.kind == "create" and seen.number == 1 else None)
+    depot, server = on_faulty(
+        lambda seen: Fault(wait=gate) if seen.kind == "create" and seen.number == 1 else None
+    )
     content = os.urandom(SIZE)
     depot.send("file", content)
     depot.hand_over()
@@ -163,7 +165,9 @@ def test_an_upload_that_was_begun_and_not_written_down_is_aborted(on_faulty):
 
 def test_uploads_to_other_keys_are_left_alone_when_one_is_aborted(on_faulty):
     gate = threading.Event()
-    depot, server = on_faulty(lambda seen: Fault(wait=gate) if seen.kind == "create" and seen.number == 1 else None)
+    depot, server = on_faulty(
+        lambda seen: Fault(wait=gate) if seen.kind == "create" and seen.number == 1 else None
+    )
     depot.send("file", os.urandom(SIZE))
     depot.hand_over()
     eventually(lambda: server.uploads)
@@ -211,3 +215,14 @@ def test_a_quarantined_file_leaves_no_upload_open(on_faulty):
     assert depot.tally() == {State.FAILED: 1}
     depot.run_for(200, tick=20)
     eventually(lambda: not server.uploads)
+
+
+def test_a_part_that_arrived_as_something_else_never_becomes_a_part_of_the_object(on_faulty):
+    other = Fault(reply(200, {"ETag": '"x"', CRC: "AAAAAAAAAAA="}))
+    depot, server = on_faulty(lambda seen: other if seen.kind == "part" and seen.number == 2 else None)
+    content = os.urandom(SIZE)
+    transfer = depot.send("file", content)
+    depot.settle()
+    assert (count(server, "create"), count(server, "abort"), count(server, "complete")) == (2, 1, 1)
+    assert server.objects["bucket/file"].body == content
+    assert depot.entry(transfer).attempts == 0

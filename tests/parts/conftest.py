@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tidegate.disk.writers import ignore_lease_signals
 from tidegate.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 
 MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(autouse=True)
+def _no_signal() -> None:
+    """Do as the agent does: the kernel would end us when somebody waits for a lease of ours."""
+    ignore_lease_signals()
 
 
 @pytest.fixture

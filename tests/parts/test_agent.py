@@ -46,6 +46,7 @@ def agent(root: Path, ledger: Ledger) -> Iterator[Agent]:
         choose=lambda _: "streams",
         thing="thing",
         never=frozenset(),
+        lists=root / "evicted",
         clock=clock,
         health=Health(clock.wall),
     )

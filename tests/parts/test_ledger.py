@@ -390,6 +390,35 @@ def test_news_that_is_repeated_counts_once(ledger: Ledger) -> None:
     assert counters["statuses_foreign"] == 2
 
 
+def test_much_good_news_at_once_counts_each_file_once_and_costs_few_statements(ledger: Ledger) -> None:
+    many = [transfer(f"{number}.csv", size=10) for number in range(1200)]
+    offer(ledger, *many)
+    with statements(ledger) as seen:
+        assert len(claim(ledger, limit=2000)) == 1200
+        good = [news(Verdict.STORED, promise=one.id) for one in many]
+        found = ledger.settle("streams", [*good, good[0], good[-1]], position=None, now=NOW)
+        finish(ledger, *stored(ledger, limit=2000))
+    assert len(set(seen)) < 30  # a trigger shows the statement that it belongs to, once more for each row
+    assert sorted(one.id for one in found.stored) == sorted(one.id for one in many)
+    counters = dict(ledger._database.rows("SELECT name, value FROM counter"))
+    assert (counters["files_stored"], counters["bytes_stored"]) == (1200, 12_000)
+    assert (counters["statuses_foreign"], counters["files_deleted"]) == (2, 1200)
+    assert tallied(ledger) == recounted(ledger) == {("default", State.DONE): (1200, 12_000)}
+
+
+def test_news_of_every_kind_is_settled_in_its_order(ledger: Ledger) -> None:
+    one, two = transfer("a.csv"), transfer("b.csv")
+    send(ledger, one, two)
+    settle(
+        ledger,
+        news(Verdict.AGAIN, 0, promise=one.id),
+        news(Verdict.STORED, 0, promise=one.id),
+        news(Verdict.STORED, 1, promise=two.id),
+        news(Verdict.REFUSED, 1, promise=two.id),
+    )
+    assert (state_of(ledger, one), state_of(ledger, two)) == (State.STORED, State.STORED)
+
+
 def test_news_about_what_was_never_sent_is_counted_and_passed_over(ledger: Ledger) -> None:
     one = transfer()
     send(ledger, one)
@@ -494,6 +523,20 @@ def test_files_are_released_in_the_order_in_which_they_were_stored(ledger: Ledge
     settle(ledger, news(Verdict.STORED, 0), now=NOW + 1)
     assert stored(ledger, now=NOW + 2) == [two, one]
     assert stored(ledger, now=NOW + 2, limit=1) == [two]
+
+
+def test_files_that_are_to_stay_are_finished_the_first_stored_first(ledger: Ledger) -> None:
+    one, two, other = transfer("a.csv"), transfer("b.csv"), transfer("c.csv", source="other")
+    send(ledger, one, two)
+    offer(ledger, other)
+    settle(ledger, news(Verdict.STORED, 1), now=NOW)
+    settle(ledger, news(Verdict.STORED, 0), news(Verdict.STORED, promise=other.id), now=NOW + 1)
+    assert ledger.kept("default", limit=1, now=NOW + 2) == 1
+    assert [state_of(ledger, it) for it in (one, two)] == [State.STORED, State.DONE]
+    assert ledger.kept("default", limit=9, now=NOW + 2) == 1
+    assert ledger.kept("default", limit=9, now=NOW + 2) == 0
+    assert [state_of(ledger, it) for it in (one, other)] == [State.DONE, State.STORED]
+    assert ledger._database.rows("SELECT value FROM counter WHERE name = 'files_kept'") == [(2,)]
 
 
 def test_a_stored_file_stays_until_its_retention_is_over(ledger: Ledger) -> None:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers import python, unprivileged, version_of, write, writing
-from tidegate.disk.release import Fate, Released, delete, move_to, put_back, release
+from tidegate.disk.release import ASIDE, Fate, Released, delete, move_to, put_back, release
 from tidegate.disk.walk import PRIVATE_FOLDER
-from tidegate.disk.writers import ignore_lease_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from tidegate.model import Candidate
 
 MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture(autouse=True)
-def _no_signal() -> None:
-    ignore_lease_signals()
 
 
 @pytest.fixture
@@ -53,6 +47,22 @@ def everything_below(folder: Path) -> dict[str, str]:
 def test_the_version_that_was_stored_is_deleted(root: Path) -> None:
     assert let_go(version_of(write(root / "a.csv"))) == [Fate.RELEASED]
     assert list(root.iterdir()) == []  # and no private folder is left
+
+
+def test_few_files_stand_aside_or_are_open_at_the_same_time(root: Path) -> None:
+    many = [version_of(write(root / f"{number}.csv")) for number in range(2 * ASIDE + 1)]
+    most = 0
+
+    def dispose(private: str, original: str) -> None:
+        nonlocal most
+        most = max(most, len(everything_below(root / PRIVATE_FOLDER)))
+        delete(private, original)
+
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    assert set(let_go(*many, dispose=dispose)) == {Fate.RELEASED}
+    assert most == ASIDE
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert list(root.iterdir()) == []
 
 
 def test_a_file_that_is_gone_already_is_no_trouble(root: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import itertools
 import socket
 import struct
@@ -88,6 +89,7 @@ class Held:
 
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
 
     @property
     def crc(self) -> int:
@@ -135,6 +137,8 @@ class FaultyS3:
         self.objects: dict[str, Held] = {}
         self.uploads: dict[str, tuple[str, dict[str, str], dict[int, Held]]] = {}
         self.page_size = 1000
+        self.has_checksums = True
+        self.has_md5 = False  # as ETags; else those are some mark, as with KMS
         self._context = context
         self._gate = threading.Lock()
         self._ids = itertools.count(1)
@@ -261,26 +265,47 @@ class FaultyS3:
 
     def _put(self, seen: Seen) -> bytes:
         held = Held(seen.body, seen.headers)
-        if seen.headers.get(CRC, text_of(held.crc)) != text_of(held.crc):
+        if self._is_bad(seen, held):
             return error(400, "BadDigest")
         if seen.headers.get("if-none-match") == "*" and seen.path in self.objects:
             return error(412, "PreconditionFailed")
         self.objects[seen.path] = held
-        return reply(
-            200, {"ETag": etag(held), CRC: text_of(held.crc), "x-amz-version-id": str(next(self._ids))}
-        )
+        return reply(200, self._marks(held) | {"x-amz-version-id": str(next(self._ids))})
+
+    def _is_bad(self, seen: Seen, held: Held) -> bool:
+        md5 = base64.b64encode(hashlib.md5(held.body, usedforsecurity=False).digest()).decode()
+        return (
+            self.has_checksums and seen.headers.get(CRC, text_of(held.crc)) != text_of(held.crc)
+        ) or seen.headers.get("content-md5", md5) != md5
+
+    def _marks(self, held: Held) -> dict[str, str]:
+        """What is said of an object or a part."""
+        marks = {"ETag": self._etag(held)}
+        return marks | {CRC: text_of(held.crc)} if self.has_checksums else marks
+
+    def _etag(self, held: Held) -> str:
+        if not self.has_md5:
+            return f'"{held.crc:016x}"'
+        digests = [hashlib.md5(part, usedforsecurity=False) for part in held.parts or [held.body]]
+        if not held.parts:
+            return f'"{digests[0].hexdigest()}"'
+        whole = hashlib.md5(b"".join(digest.digest() for digest in digests), usedforsecurity=False)
+        return f'"{whole.hexdigest()}-{len(digests)}"'
+
+    def _checksum_element(self, crc: int) -> str:
+        return f"<ChecksumCRC64NVME>{text_of(crc)}</ChecksumCRC64NVME>" if self.has_checksums else ""
 
     def _head(self, seen: Seen) -> bytes:
         held = self.objects.get(seen.path)
         if held is None:
             return reply(404, is_head=True)
         kept = {name: value for name, value in held.headers.items() if name.startswith("x-amz-meta-")}
-        said = {"ETag": etag(held), CRC: text_of(held.crc), "Content-Length": str(len(held.body))}
+        said = self._marks(held) | {"Content-Length": str(len(held.body))}
         return reply(200, kept | said, is_head=True)
 
     def _get(self, seen: Seen) -> bytes:
         held = self.objects.get(seen.path)
-        return error(404, "NoSuchKey") if held is None else reply(200, {"ETag": etag(held)}, held.body)
+        return error(404, "NoSuchKey") if held is None else reply(200, {"ETag": self._etag(held)}, held.body)
 
     def _delete(self, seen: Seen) -> bytes:
         self.objects.pop(seen.path, None)
@@ -293,10 +318,10 @@ class FaultyS3:
 
     def _part(self, seen: Seen) -> bytes:
         held = Held(seen.body)
-        if seen.headers.get(CRC, text_of(held.crc)) != text_of(held.crc):
+        if self._is_bad(seen, held):
             return error(400, "BadDigest")
         self.uploads[seen.query["uploadId"]][2][int(seen.query["partNumber"])] = held
-        return reply(200, {"ETag": etag(held), CRC: text_of(held.crc)})
+        return reply(200, self._marks(held))
 
     def _list_parts(self, seen: Seen) -> bytes:
         parts = sorted(self.uploads[seen.query["uploadId"]][2].items())
@@ -307,8 +332,8 @@ class FaultyS3:
         ]
         shown = left[: self.page_size]
         content = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag(held))}</ETag>"
-            f"<Size>{len(held.body)}</Size><ChecksumCRC64NVME>{text_of(held.crc)}</ChecksumCRC64NVME></Part>"
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(self._etag(held))}</ETag>"
+            f"<Size>{len(held.body)}</Size>{self._checksum_element(held.crc)}</Part>"
             for number, held in shown
         )
         more = len(left) > len(shown)
@@ -322,17 +347,18 @@ class FaultyS3:
         chosen, crc = [], 0
         for part in ET.fromstring(seen.body).findall("{*}Part"):
             held = parts.get(int(part.findtext("{*}PartNumber")))
-            if held is None or part.findtext("{*}ETag") != etag(held):
+            if held is None or part.findtext("{*}ETag") != self._etag(held):
                 return error(400, "InvalidPart")
             chosen.append(held)
             crc = combine_crc64nvme(crc, held.crc, len(held.body)) if len(chosen) > 1 else held.crc
-        if seen.headers.get(CRC, text_of(crc)) != text_of(crc):
+        if self.has_checksums and seen.headers.get(CRC, text_of(crc)) != text_of(crc):
             return error(400, "BadDigest")
         if seen.headers.get("if-none-match") == "*" and path in self.objects:
             return error(412, "PreconditionFailed")
         del self.uploads[upload_id]
-        self.objects[path] = Held(b"".join(held.body for held in chosen), headers)
-        said = f"<ETag>{escape(etag(chosen[0]))}</ETag><ChecksumCRC64NVME>{text_of(crc)}</ChecksumCRC64NVME>"
+        pieces = [held.body for held in chosen]
+        whole = self.objects[path] = Held(b"".join(pieces), headers, pieces)
+        said = f"<ETag>{escape(self._etag(whole))}</ETag>{self._checksum_element(crc)}"
         return page("CompleteMultipartUploadResult", said + "<ChecksumType>FULL_OBJECT</ChecksumType>")
 
     def _abort(self, seen: Seen) -> bytes:
@@ -362,11 +388,6 @@ class FaultyS3:
             content += f"<NextKeyMarker>{encode(shown[-1][0])}</NextKeyMarker>"
             content += f"<NextUploadIdMarker>{shown[-1][1]}</NextUploadIdMarker>"
         return page("ListMultipartUploadsResult", content)
-
-
-def etag(held: Held) -> str:
-    """Some mark that is no MD5, as with KMS."""
-    return f'"{held.crc:016x}"'
 
 
 def fill(endpoint: socket.socket, buffer: bytearray, most: int = 65_536) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 import pytest
 
@@ -478,3 +479,26 @@ def test_the_usual_port_is_not_named(url, authority):
 def test_what_is_no_url_of_a_server_is_told():
     with pytest.raises(ValueError, match="is not the URL of a server"):
         Address.of("ftp://a")
+
+
+def test_a_body_is_watched_while_its_answer_is_awaited_if_that_was_asked_for(opened):
+    stuck = threading.Event()
+    with FaultyS3(lambda _: Fault(wait=stuck)) as server, client_for(server.url) as s3:
+        sent = threading.Event()
+
+        def check():
+            if sent.is_set():
+                raise Stop
+
+        def converse():
+            assert eventually(lambda: server.seen)
+            sent.set()
+
+        watcher = threading.Thread(target=converse)
+        watcher.start()
+        began = time.monotonic()
+        with pytest.raises(Stop):
+            s3.put("bucket", "key", Body(opened(b"x" * 100), 100, check=check, to_the_end=True))
+        assert time.monotonic() - began < 3
+        watcher.join()
+        stuck.set()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BUCKET = "bucket"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SECRET"}
 
 
 class Agent:
@@ -35,7 +36,7 @@ class Agent:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
-                env=os.environ | {"PYTHONPATH": str(Path(tidegate.__file__).parents[1])},
+                env=os.environ | KEYS | {"PYTHONPATH": str(Path(tidegate.__file__).parents[1])},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -91,6 +92,7 @@ class Plant:
             "ObjectKeyPrefix": self.prefix,
             "Interval": 0.2,
             "QuietSeconds": 0.1,
+            "Carrier": "StreamManager",
             "StreamManager": {"Port": self.stream_manager.port, "Streams": 2},
         }
 

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tidegate
-from tests.standins.streammanager import StreamManagerStandIn
 from tests.whole.one_pass import CHANGED
-from tests.whole.shelf import Shelf
+from tests.whole.stores import BUCKET, ByDirect, ByStreams
 from tidegate.disk.walk import PRIVATE_FOLDER
 from tidegate.model import State
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-BUCKET = "bucket"
 ODD = "ein Name #1?.csv"
 ODD_KEY = "delete/ein=20Name=20=231=3F.csv"
 NEWEST = "zz-newest.csv"
@@ -45,6 +43,7 @@ CLOSED = {
     "far": ("plain.csv",),
     "keep": ("plain.csv",),
 }
+STORES = {"streams": ByStreams, "direct": ByDirect}
 CHANGES = (("appended.csv", "append", " and more"), ("replaced.csv", "replace", "something else altogether"))
 
 
@@ -80,15 +79,14 @@ class Runner:
 
 
 class World:
-    """Folders, a bucket and a Stream Manager of their own for one crash."""
+    """Folders and a store of their own for one crash."""
 
-    def __init__(self, folder: Path, far: Path) -> None:
+    def __init__(self, folder: Path, far: Path, store: ByStreams | ByDirect) -> None:
         """`far` is a folder on another file system, where there is one."""
+        self.store = store
         self._data = folder / "data"
         self._far = far
         self._work = folder / "work"
-        self.shelf = Shelf()
-        self.shelf.refusing["delete/refused.csv"] = 1
         self._content: dict[tuple[str, str], bytes] = {}
         for source, names in CLOSED.items():
             for name in (*names, NEWEST):
@@ -96,12 +94,15 @@ class World:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._content[source, name] = f"{source} {name} first version".encode()
                 path.write_bytes(self._content[source, name])
+        for name, content in store.more.items():
+            self._content["delete", name] = content
+            (self._data / "delete" / name).write_bytes(content)
         self._work.mkdir()
         for path in self._data.glob("*/zz-newest.csv"):
             later = path.stat().st_mtime_ns + 5_000_000_000  # the passes believe it is later still
             os.utime(path, ns=(later, later))
 
-    def order(self, port: int, fuse: int, *, number: int = 0) -> dict[str, Any]:
+    def order(self, fuse: int, *, number: int = 0) -> dict[str, Any]:
         """Ask for a pass that dies at step `fuse`, 0 being never. Passes are numbered, and hours apart."""
         return {
             "roots": [str(self._data.parent), str(self._far)],
@@ -116,7 +117,7 @@ class World:
                 "QuietSeconds": 0,
                 "MaxHoldSeconds": 0,
                 "ObjectKey": "{source}/{path}",
-                "StreamManager": {"Port": port, "Streams": 1},
+                **self.store.settings(),
                 "Sources": {
                     "delete": {"PathName": f"{self._data}/delete/**/*.csv"},
                     "move": {
@@ -150,7 +151,7 @@ class World:
             path = self._data / source / name
             places = [path, path.parent / PRIVATE_FOLDER / path.name]
             on_disk = [it for it in places if it.exists() and it.read_bytes() == content]
-            assert on_disk or self.shelf.objects.get(_key(source, name)) == content, f"{path} is lost"
+            assert on_disk or self.store.objects().get(_key(source, name)) == content, f"{path} is lost"
             if source in ("move", "far") and not on_disk:
                 assert self._moved(source, name).read_bytes() == content
             if source == "keep" or name == NEWEST:
@@ -162,7 +163,7 @@ class World:
         stored = {
             _key(source, name): content for (source, name), content in expected.items() if name != NEWEST
         }
-        assert self.shelf.objects == stored
+        assert self.store.objects() == stored
         stay = {"keep/plain.csv", *(f"{source}/{NEWEST}" for source in CLOSED)}
         moved = {str(self._moved(source, name)) for source in ("move", "far") for name in CLOSED[source]}
         near = {str(it) for it in self._far.rglob("*") if it.is_file()}
@@ -173,6 +174,15 @@ class World:
                 assert self._moved(source, name).read_bytes() == expected[source, name]
         assert _files(self._data) == stay | {f"moved/{name}" for name in CLOSED["move"]}
         assert not list(self._data.rglob(PRIVATE_FOLDER))
+
+    def aside(self) -> set[str]:
+        """Keys of files that stand in a private folder."""
+        return {
+            _key(source, name)
+            for source, name in self._content
+            for path in [self._data / source / name]
+            if (path.parent / PRIVATE_FOLDER / path.name).exists()
+        }
 
     def books(self) -> dict[bytes, State]:
         """Read where each promise stands; none before there is a ledger."""
@@ -199,39 +209,34 @@ def _files(folder: Path) -> set[str]:
 
 
 @contextmanager
-def world(folder: Path, far: Path) -> Iterator[tuple[World, int]]:
-    """Make a world and a Stream Manager for it; leave nothing of it."""
-    made = World(folder / "world", far / "world")
-    with StreamManagerStandIn(
-        data_dir=folder / "streams", noop_exporter=True, on_export=made.shelf
-    ) as stream_manager:
-        yield made, stream_manager.port
+def world(folder: Path, far: Path, store: str) -> Iterator[World]:
+    """Make a world and the store for it; leave nothing of it."""
+    with STORES[store](folder / "streams") as opened:
+        yield World(folder / "world", far / "world", opened)
     shutil.rmtree(folder)
     shutil.rmtree(far, ignore_errors=True)
 
 
-def die_and_go_on(runner: Runner, folder: Path, far: Path, *fuses: int) -> tuple[str, str]:
+def die_and_go_on(runner: Runner, folder: Path, far: Path, store: str, *fuses: int) -> tuple[str, str]:
     """Kill one pass at each of the steps, then make a whole one. Returns the last step, and what is wrong."""
     step = ""
-    with world(folder, far) as (made, port):
+    with world(folder, far, store) as made:
         try:
             for number, fuse in enumerate(fuses):
-                code, steps = runner.run(made.order(port, fuse, number=number))
+                code, steps = runner.run(made.order(fuse, number=number))
                 step = steps[-1]
                 assert code == -9, step
+                made.store.agent_has_died(made.aside())
                 made.nothing_is_lost()
-            before, tries = made.books(), dict(made.shelf.tries)
-            code, rest = runner.run(made.order(port, 0, number=len(fuses)))
+            before = made.books()
+            code, rest = runner.run(made.order(0, number=len(fuses)))
             assert code == 0, rest[-1]
             made.nothing_is_lost()
             made.is_finished()
             after = made.books()
             assert before.keys() <= after.keys(), "a promise was forgotten"
             assert set(after.values()) <= {State.DONE, State.DROPPED}
-            again = [it for it in before if made.shelf.tries[it.hex()] > tries.get(it.hex(), 0)]
-            assert not [it for it in again if before[it] in (State.STORED, State.DONE)], (
-                "sent again for nothing"
-            )
+            assert made.store.wrongs(before) == []
         except AssertionError as err:
             return step, f"died at step {fuses}, before {step}: {err}"
     return step, ""
@@ -247,18 +252,19 @@ def runners() -> Iterator[list[Runner]]:
         yield made
 
 
-def test_whenever_the_agent_dies_nothing_is_lost_and_the_next_one_finishes_its_work(
-    folder: Path, tmp_path: Path, runners: list[Runner]
-) -> None:
-    with world(folder / "whole", tmp_path / "whole") as (made, port):
-        code, steps = runners[0].run(made.order(port, 10**9))
+def die_at_every_step(
+    folder: Path, tmp_path: Path, runners: list[Runner], store: str
+) -> tuple[list[str], list[str]]:
+    """Return the steps before which a pass was killed, and what went wrong."""
+    with world(folder / "whole", tmp_path / "whole", store) as made:
+        code, steps = runners[0].run(made.order(10**9))
         assert code == 0, steps[-1]
         made.is_finished()
 
     def every_other(first: int) -> list[tuple[str, str]]:
         found = []
         for fuse in range(first + 1, len(steps) + 1, RUNNERS):
-            found.append(die_and_go_on(runners[first], folder / str(fuse), tmp_path / str(fuse), fuse))
+            found.append(die_and_go_on(runners[first], folder / str(fuse), tmp_path / str(fuse), store, fuse))
             if sum(1 for _, problem in found if problem) == 3:  # that will do
                 break
         return found
@@ -266,24 +272,45 @@ def test_whenever_the_agent_dies_nothing_is_lost_and_the_next_one_finishes_its_w
     with ThreadPoolExecutor(RUNNERS) as pool:
         died = [step for part in pool.map(every_other, range(RUNNERS)) for step in part]
     print(f"{len(died)} crash points")
-    problems = [problem for _, problem in died if problem]
+    return [step for step, _ in died], [problem for _, problem in died if problem]
+
+
+def test_whenever_the_agent_dies_nothing_is_lost_and_the_next_one_finishes_its_work(
+    folder: Path, tmp_path: Path, runners: list[Runner]
+) -> None:
+    died, problems = die_at_every_step(folder, tmp_path, runners, "streams")
     assert not problems, "\n".join(problems)
     assert 60 <= len(died) <= 400
-    kinds = {step.split()[1] for step, _ in died}
+    kinds = {step.split()[1] for step in died}
     assert kinds >= {"BEGIN", "COMMIT", "before", "after", "os.rename", "os.remove", "os.link", "os.symlink"}
+
+
+def test_whenever_an_agent_that_uploads_dies_nothing_is_lost_sent_twice_or_left_open(
+    folder: Path, tmp_path: Path, runners: list[Runner]
+) -> None:
+    died, problems = die_at_every_step(folder, tmp_path, runners, "direct")
+    assert not problems, "\n".join(problems)
+    assert 60 <= len(died) <= 400
+    kinds = {step.partition(": ")[2] for step in died}
+    requests = ("put", "create_upload", "upload_part", "complete_upload")
+    assert kinds >= {f"{when} {request}" for request in requests for when in ("before", "after")}
+    assert kinds >= {"BEGIN IMMEDIATE", "COMMIT", "within sending"}
 
 
 def test_dying_once_more_while_files_are_put_back_loses_nothing_either(
     folder: Path, tmp_path: Path, runners: list[Runner]
 ) -> None:
-    with world(folder / "whole", tmp_path / "whole") as (made, port):
-        _, steps = runners[0].run(made.order(port, 10**9))
+    with world(folder / "whole", tmp_path / "whole", "streams") as made:
+        _, steps = runners[0].run(made.order(10**9))
         first = next(n for n, it in enumerate(steps, 1) if "os.remove" in it and PRIVATE_FOLDER in it)
-    with world(folder / "second", tmp_path / "second") as (made, port):
-        runners[0].run(made.order(port, first))
-        _, steps = runners[0].run(made.order(port, 10**9, number=1))
+    with world(folder / "second", tmp_path / "second", "streams") as made:
+        runners[0].run(made.order(first))
+        _, steps = runners[0].run(made.order(10**9, number=1))
     seconds = [number for number, step in enumerate(steps, 1) if step.startswith("return: ")]
     assert len(seconds) >= 7, steps
-    died = [die_and_go_on(runners[0], folder / str(it), tmp_path / str(it), first, it) for it in seconds]
+    died = [
+        die_and_go_on(runners[0], folder / str(it), tmp_path / str(it), "streams", first, it)
+        for it in seconds
+    ]
     problems = [problem for _, problem in died if problem]
     assert not problems, "\n".join(problems)

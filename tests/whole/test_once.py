@@ -47,6 +47,7 @@ class Site:
             "Interval": 1,
             "QuietSeconds": 0,
             "HoldBack": "None",
+            "Carrier": "StreamManager",
             "StreamManager": {"Port": self.port, "Streams": 2},
             **keys,
         }

@@ -15,21 +15,27 @@ import enum
 import errno
 import filecmp
 import hashlib
+import itertools
 import os
 import shutil
 import stat
-from contextlib import ExitStack, suppress
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tidegate.disk.walk import PRIVATE_FOLDER, fsync_folder
-from tidegate.disk.writers import drop_lease, lease_holds, opened, processes_writing, take_lease
+from tidegate.disk.walk import PRIVATE_FOLDER, fsync_folder, is_version
+from tidegate.disk.writers import lease_holds, open_to_read, opened, processes_writing, take_lease
 from tidegate.model import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tidegate.model import Candidate
+
+
+ASIDE = 64
+"""Files that stand in private folders at the same time, each with a descriptor open."""
 
 
 class Fate(enum.Enum):
@@ -62,18 +68,30 @@ class _Aside:
     moved: Fingerprint
 
 
+_Folders = dict[str, set[str] | None]
+"""Private folders in use: all that is in one that we have made, or None for one that was there before."""
+
+
 def release(candidates: Iterable[Candidate], dispose: Callable[[str, str], None]) -> list[Released]:
     """Let go of the files that are still the version given; leave the others as they are.
 
-    `dispose(private_path, original_path)` does away with one file. At most some 100 at a time: each keeps
-    a descriptor open until all have been checked.
+    `dispose(private_path, original_path)` does away with one file.
     """
+    left = iter(candidates)
     results: list[Released] = []
-    with ExitStack() as descriptors:
-        aside: list[_Aside] = []
+    while some := list(itertools.islice(left, ASIDE)):
+        results += _release_some(some, dispose)
+    return results
+
+
+def _release_some(candidates: Iterable[Candidate], dispose: Callable[[str, str], None]) -> list[Released]:
+    results: list[Released] = []
+    aside: deque[_Aside] = deque()
+    folders: _Folders = {}
+    try:
         for candidate in candidates:
             try:
-                taken = _take_aside(candidate, descriptors)
+                taken = _take_aside(candidate, folders)
             except FileNotFoundError:
                 results.append(Released(candidate, Fate.GONE))
             except OSError as err:
@@ -83,8 +101,12 @@ def release(candidates: Iterable[Candidate], dispose: Callable[[str, str], None]
                     aside.append(taken)
                 else:
                     results.append(Released(candidate, taken))
-        results += [_finish(one, dispose) for one in aside]
-    for folder in {os.path.dirname(one.private) for one in aside}:
+        while aside:
+            results.append(_finish(aside.popleft(), dispose))
+    finally:
+        for one in aside:
+            os.close(one.descriptor)
+    for folder in folders:
         with suppress(OSError):  # not empty: something in it could not be dealt with, and stays for put_back
             os.rmdir(folder)
     return results
@@ -131,48 +153,62 @@ def put_back(folder: str) -> list[str]:
     return paths
 
 
-def _take_aside(candidate: Candidate, descriptors: ExitStack) -> _Aside | Fate:
-    path = candidate.path
-    if os.path.islink(path):
-        return _release_link(candidate)
-    with ExitStack() as own:  # a file that stays is closed at once: its writers must not wait for our lease
-        descriptor = own.enter_context(opened(path))
+def _take_aside(candidate: Candidate, folders: _Folders) -> _Aside | Fate:
+    path, mark = candidate.path, candidate.fingerprint
+    try:
+        descriptor = open_to_read(path, follow=False)
+    except OSError as err:
+        if err.errno == errno.ELOOP and os.path.islink(path):
+            return _release_link(candidate, folders)
+        raise
+    aside = None
+    try:
         leased = take_lease(descriptor)
-        if Fingerprint.of(os.fstat(descriptor)) != candidate.fingerprint:
+        if not is_version(os.fstat(descriptor), mark):
             return Fate.CHANGED
-        mark = candidate.fingerprint
         if leased is False or (leased is None and processes_writing(mark.device, mark.inode)):
             return Fate.OPEN
-        private = _private_name(path)
-        os.rename(path, private)
-        descriptors.enter_context(own.pop_all())
+        private = _move_aside(path, folders)
         moved = Fingerprint.of(os.stat(private, follow_symlinks=False))
-        return _Aside(candidate, private, descriptor, bool(leased), moved)
+        aside = _Aside(candidate, private, descriptor, bool(leased), moved)
+        return aside
+    finally:
+        if aside is None:  # a file that stays is closed at once: its writers must not wait for our lease
+            os.close(descriptor)
 
 
-def _private_name(path: str) -> str:
-    """Make the private folder beside the file; return the name that the file gets in it."""
-    folder = os.path.join(os.path.dirname(path), PRIVATE_FOLDER)
-    private = os.path.join(folder, os.path.basename(path))
-    with suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    if os.path.lexists(private):
+def _move_aside(path: str, folders: _Folders) -> str:
+    """Give the file a name in the private folder beside it, which is made for the first; return the name."""
+    above, name = os.path.split(path)
+    folder = os.path.join(above, PRIVATE_FOLDER)
+    private = os.path.join(folder, name)
+    if folder not in folders:
+        try:
+            os.mkdir(folder, 0o700)
+            folders[folder] = set()
+        except FileExistsError:
+            folders[folder] = None
+    names = folders[folder]
+    if (name in names) if names is not None else os.path.lexists(private):
         raise FileExistsError(
             errno.EEXIST, "a file of that name was left there and is not yet put back", private
         )
+    os.rename(path, private)
+    if names is not None:
+        names.add(name)
     return private
 
 
 def _finish(one: _Aside, dispose: Callable[[str, str], None]) -> Released:
     path = one.candidate.path
     try:
-        now = Fingerprint.of(os.fstat(one.descriptor))
-        taken_whole = (now.inode, now.size, now.mtime_ns) == (
-            one.candidate.fingerprint.inode,
-            one.candidate.fingerprint.size,
-            one.candidate.fingerprint.mtime_ns,
-        )
-        if taken_whole and one.moved == now and (not one.leased or lease_holds(one.descriptor)):
+        moved, mark = one.moved, one.candidate.fingerprint
+        taken_whole = (moved.inode, moved.size, moved.mtime_ns) == (mark.inode, mark.size, mark.mtime_ns)
+        if (
+            taken_whole
+            and is_version(os.fstat(one.descriptor), moved)
+            and (not one.leased or lease_holds(one.descriptor))
+        ):
             dispose(one.private, path)
             return Released(one.candidate, Fate.RELEASED)
         place = _rename_to_free_name(one.private, path)
@@ -181,27 +217,23 @@ def _finish(one: _Aside, dispose: Callable[[str, str], None]) -> Released:
             _rename_to_free_name(one.private, path)
         return Released(one.candidate, Fate.FAILED, str(err))
     finally:
-        if one.leased:
-            drop_lease(one.descriptor)
+        os.close(one.descriptor)
     return Released(one.candidate, Fate.CHANGED, "" if place == path else f"its place was taken: now {place}")
 
 
-def _release_link(candidate: Candidate) -> Fate:
+def _release_link(candidate: Candidate, folders: _Folders) -> Fate:
     """Remove a link whose target is what was stored. The target itself is never touched."""
     path = candidate.path
     link = os.lstat(path)
     if Fingerprint.of(os.stat(path)) != candidate.fingerprint:
         return Fate.CHANGED
-    private = _private_name(path)
-    os.rename(path, private)
+    private = _move_aside(path, folders)
     fate = Fate.RELEASED
     if os.path.samestat(link, os.lstat(private)):
         os.unlink(private)
     else:  # a file has taken the place of the link meanwhile
         _rename_to_free_name(private, path)
         fate = Fate.CHANGED
-    with suppress(OSError):
-        os.rmdir(os.path.dirname(private))
     return fate
 
 

@@ -30,10 +30,15 @@ def ignore_lease_signals() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
+def open_to_read(path: str, *, follow: bool = True) -> int:
+    """Open for reading, without blocking on what is not a regular file. The caller closes it."""
+    return os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
+
+
 @contextmanager
 def opened(path: str) -> Iterator[int]:
-    """Open for reading, without blocking on what is not a regular file."""
-    descriptor = os.open(path, _READ)
+    """Keep it open for reading as long as the block lasts."""
+    descriptor = open_to_read(path)
     try:
         yield descriptor
     finally:
@@ -41,7 +46,10 @@ def opened(path: str) -> Iterator[int]:
 
 
 def take_lease(descriptor: int) -> bool | None:
-    """Take a read lease. True: nobody writes; False: somebody does; None: no lease to be had here."""
+    """Take a read lease, until the file is closed.
+
+    True: nobody writes; False: somebody does; None: no lease to be had here.
+    """
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as err:
@@ -54,11 +62,6 @@ def lease_holds(descriptor: int) -> bool:
     return fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
 
-def drop_lease(descriptor: int) -> None:
-    """Give the lease back; whoever waits to write goes on."""
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-
-
 def has_writer(path: str) -> bool | None:
     """Tell whether a process has the file open for writing; None when that cannot be known.
 
@@ -66,11 +69,8 @@ def has_writer(path: str) -> bool | None:
     """
     with opened(path) as descriptor:
         free = take_lease(descriptor)
-        if free:
-            drop_lease(descriptor)
-            return False
-        if free is False:
-            return True
+        if free is not None:
+            return not free
         status = os.fstat(descriptor)
     return True if processes_writing(status.st_dev, status.st_ino) else None
 

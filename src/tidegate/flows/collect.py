@@ -49,13 +49,14 @@ def _settle(
     settled = ledger.settle(carrier.name, outcomes, position=position, now=now)
     for transfer in settled.stored:
         carrier.finished(transfer)
-        log.info(
-            "%s is stored as %s (%d bytes)",
-            transfer.body.path,
-            transfer.target,
-            transfer.body.fingerprint.size,
-            extra=about("stored", transfer),
-        )
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "%s is stored as %s (%d bytes)",
+                transfer.body.path,
+                transfer.target,
+                transfer.body.fingerprint.size,
+                extra=about("stored", transfer),
+            )
     for transfer, note in settled.changed:
         log.warning(
             "%s changed while it was uploaded, nothing of it was stored; its new version goes next: %s",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tidegate.ledger import Ledger
     from tidegate.model import Transfer
 
-BATCH = 256
+BATCH = 512
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tidegate.config import After
 from tidegate.disk.release import Fate, Released, delete, move_to, put_back, release
 from tidegate.disk.walk import is_current, relative
+from tidegate.flows.manifest import let_go
 from tidegate.logs import about
 from tidegate.model import State
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tidegate.ledger import Ledger
     from tidegate.model import Candidate, Transfer
 
-BATCH = 64
+BATCH = 512
 
 
 log = logging.getLogger(__name__)
@@ -31,21 +32,22 @@ def release_stored(source: Source, ledger: Ledger, *, others: Iterable[Source] =
 
     A file that is meant for `others`, too, stays until each of them has stored it.
     """
-    transfers = ledger.stored(
-        source.name, retention_seconds=source.delete_after_seconds, limit=BATCH, now=now
-    )
+    if source.after is After.KEEP and source.disk_limit is None:
+        return ledger.kept(source.name, limit=BATCH, now=now)
+    stored = ledger.stored(source.name, retention_seconds=source.delete_after_seconds, limit=BATCH, now=now)
+    transfers = let_go(stored, ledger, now=now)
     if not transfers:
-        return 0
+        return len(stored)
     if source.after is After.KEEP:
         ledger.done([(transfer, "files_kept", "") for transfer in transfers], now=now)
-        return len(transfers)
+        return len(stored)
     free = _not_needed(transfers, [other for other in others if _overlap(source, other)], ledger, now)
     dispose = move_to(source.move_to, source.glob.root) if source.move_to else delete
     released = release([transfer.body for transfer in free], dispose)
     _write_down(source, ledger, {transfer.body: transfer for transfer in free}, released, now)
     if source.prune_empty_directories:
         _prune({os.path.dirname(transfer.body.path) for transfer in free}, source.glob.root)
-    return len(transfers)
+    return len(stored)
 
 
 def return_leftovers(folders: Iterable[str]) -> int:

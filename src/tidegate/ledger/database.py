@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from tidegate.errors import LedgerLost, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 VERSION = 1
 """Number of the schema. A file with another one is set aside: everything in it can be rebuilt from disk."""
 
 BUSY_SECONDS = 10.0
+
+MOST_AT_ONCE = 500
+"""SQLite takes at least 999 values in one statement."""
 
 _DAMAGED = ("malformed", "not a database", "unsupported file format")
 _NO_ROOM = ("full", "disk I/O error", "readonly", "unable to open", "out of memory")
@@ -105,6 +108,17 @@ class Cursor:
     def run_many(self, sql: str, values: Iterable[tuple[object, ...]]) -> int:
         """Write once for each of `values`. Returns the number of rows changed."""
         return self._connection.executemany(sql, values).rowcount
+
+    def run_in(self, sql: str, values: Sequence[object], ids: Sequence[object]) -> int:
+        """Write where `{ids}` stands for any of these ids, few statements for all of them.
+
+        Each statement lets other threads go first: with one for each id this thread would starve.
+        """
+        changed = 0
+        for start in range(0, len(ids), MOST_AT_ONCE):
+            some = ids[start : start + MOST_AT_ONCE]
+            changed += self.run(sql.format(ids=",".join("?" * len(some))), (*values, *some))
+        return changed
 
     def rows(self, sql: str, values: Iterable[object] = ()) -> list[Any]:
         """Read, seeing what this transaction has written."""

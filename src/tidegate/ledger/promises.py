@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from tidegate.ledger.database import Cursor, Database
@@ -16,11 +16,10 @@ from tidegate.ledger.rows import (
     as_row,
     as_transfer,
     day_span,
-    move,
     stored_before,
     wait_span,
 )
-from tidegate.ledger.settling import SUSPECT_SECONDS, Settled, refused, settle_one
+from tidegate.ledger.settling import FREE_PROBE, SUSPECT_SECONDS, Settled, refused, settle_all
 from tidegate.ledger.uploads import Uploads
 from tidegate.model import State, Transfer, Trouble
 from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
 
 HISTORY = 10_000
 """Finished promises that are remembered, so that `explain` can tell what became of a file."""
+
+_TO_RELEASE = (
+    "WHERE source = ? AND state = 2 AND changed_at <= ? AND (due <= ? OR due > ?) ORDER BY changed_at LIMIT ?"
+)
 
 
 class Ledger:
@@ -113,10 +116,11 @@ class Ledger:
                 transfers += map(as_transfer, rows)
                 if rows and most == 1:
                     self._probe(cursor, bucket, rows[0][0], now)
-            cursor.run_many(
+            cursor.run_in(
                 f"UPDATE promise SET state = {State.SENT:d}, lane = NULL, receipt = NULL, changed_at = ?"
-                " WHERE id = ?",
-                [(now, transfer.id) for transfer in transfers],
+                " WHERE id IN ({ids})",
+                (now,),
+                [transfer.id for transfer in transfers],
             )
         return transfers
 
@@ -210,8 +214,7 @@ class Ledger:
         """Write down news, and in the same transaction that it was read up to `position`."""
         settled = Settled()
         with self._database.transaction() as cursor:
-            for outcome in outcomes:
-                settle_one(cursor, outcome, settled, self._jitter, now)
+            settle_all(cursor, outcomes, settled, self._jitter, now)
             add_counts(cursor, settled.counts)
             self.drops += bool(settled.changed)
             if position is not None:
@@ -229,11 +232,21 @@ class Ledger:
                     (now, source, now + 60),
                 )
             rows = cursor.rows(
-                f"SELECT {TRANSFER} FROM promise WHERE source = ? AND state = 2 AND changed_at <= ?"
-                " AND (due <= ? OR due > ?) ORDER BY changed_at LIMIT ?",
+                f"SELECT {TRANSFER} FROM promise {_TO_RELEASE}",
                 (source, stored_before(retention_seconds, now), *wait_span(now), limit),
             )
         return [as_transfer(row) for row in rows]
+
+    def kept(self, source: str, *, limit: int, now: float) -> int:
+        """Nothing is to be done with the files of up to `limit` stored promises. Returns how many."""
+        with self._database.transaction() as cursor:
+            changed = cursor.run(
+                f"UPDATE promise SET state = {State.DONE:d}, due = ?, changed_at = ?, note = NULL"
+                f" WHERE seq IN (SELECT seq FROM promise {_TO_RELEASE})",
+                (now, now, source, stored_before(0, now), *wait_span(now), limit),
+            )
+            add_counts(cursor, {(source, "files_kept"): changed})
+        return changed
 
     def done(self, notes: Iterable[tuple[Transfer, str, str]], *, now: float) -> None:
         """Stored and dealt with: (transfer, name of the counter it adds to, note)."""
@@ -247,9 +260,18 @@ class Ledger:
     def _finish(self, state: State, notes: Iterable[tuple[Transfer, str, str]], now: float) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         with self._database.transaction() as cursor:
+            ids: defaultdict[str, list[bytes]] = defaultdict(list)
             for transfer, counter, note in notes:
-                move(cursor, transfer.id, state, now, note=note or None, due=now)
+                ids[note].append(transfer.id)
                 counts[transfer.source, counter] += 1
+                if state is State.DROPPED:
+                    cursor.run(FREE_PROBE, (now, transfer.id))
+            for note, some in ids.items():
+                cursor.run_in(
+                    "UPDATE promise SET state = ?, due = ?, changed_at = ?, note = ? WHERE id IN ({ids})",
+                    (int(state), now, now, note or None),
+                    some,
+                )
             add_counts(cursor, counts)
 
     def not_released(self, notes: Iterable[tuple[bytes, str]], *, now: float, soon: bool = False) -> None:

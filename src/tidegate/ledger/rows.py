@@ -80,7 +80,8 @@ def move(
 def add_counts(cursor: Cursor, counts: Mapping[tuple[str, str], int]) -> None:
     """Add to the counters: (source, name) -> by how much."""
     cursor.run_many(
-        "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        "INSERT INTO counter VALUES (?, ?, ?)"
+        " ON CONFLICT (source, name) DO UPDATE SET value = value + excluded.value",
         [(source, name, value) for (source, name), value in counts.items() if value],
     )
 

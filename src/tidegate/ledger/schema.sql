@@ -41,12 +41,12 @@ CREATE TABLE IF NOT EXISTS tally (
 ) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS promise_made AFTER INSERT ON promise BEGIN
   INSERT INTO tally VALUES (new.source, new.state, 1, new.size)
-    ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + new.size;
+    ON CONFLICT (source, state) DO UPDATE SET files = files + 1, bytes = bytes + new.size;
 END;
 CREATE TRIGGER IF NOT EXISTS promise_moved AFTER UPDATE OF state ON promise WHEN old.state <> new.state BEGIN
   UPDATE tally SET files = files - 1, bytes = bytes - old.size WHERE source = old.source AND state = old.state;
   INSERT INTO tally VALUES (new.source, new.state, 1, new.size)
-    ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + new.size;
+    ON CONFLICT (source, state) DO UPDATE SET files = files + 1, bytes = bytes + new.size;
 END;
 CREATE TRIGGER IF NOT EXISTS promise_aged AFTER DELETE ON promise BEGIN
   UPDATE tally SET files = files - 1, bytes = bytes - old.size WHERE source = old.source AND state = old.state;

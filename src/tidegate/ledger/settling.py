@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tidegate.ledger.database import MOST_AT_ONCE
 from tidegate.ledger.rows import TRANSFER, as_transfer, move
 from tidegate.model import State, Transfer, Verdict
 from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tidegate.ledger.database import Cursor
     from tidegate.model import Outcome
 
 SUSPECT_SECONDS = 15.0
 """For so long after the next try of a paused bucket is due, a file that tried it last lets others try."""
+
+FREE_PROBE = (
+    "UPDATE destination SET due = ?, failures = max(1, failures - 1)"
+    " WHERE bucket = (SELECT bucket FROM promise WHERE id = ? AND state = 1)"
+)
+"""The file that was to try a paused bucket is not that version any more: another one may, at once."""
 
 Counts = Counter[tuple[str, str]]
 
@@ -34,7 +42,35 @@ class Settled:
     counts: Counts = field(default_factory=Counter)
 
 
-def settle_one(
+def settle_all(
+    cursor: Cursor, outcomes: Iterable[Outcome], settled: Settled, jitter: Callable[[], float], now: float
+) -> None:
+    """Write down news in its order, and that of files stored together, because there is so much of it."""
+    for is_plain, group in itertools.groupby(outcomes, _is_plain):
+        if not is_plain:
+            for outcome in group:
+                _settle_one(cursor, outcome, settled, jitter, now)
+            continue
+        while ids := [outcome.promise for outcome in itertools.islice(group, MOST_AT_ONCE)]:
+            marks = ",".join("?" * len(ids))
+            rows = cursor.rows(
+                f"SELECT {TRANSFER} FROM promise WHERE id IN ({marks}) AND state IN (0, 1, 5)", ids
+            )
+            _stored(cursor, [as_transfer(row) for row in rows], settled)
+            cursor.run_in(
+                f"UPDATE promise SET state = {State.STORED:d}, due = 0, changed_at = ?, note = NULL"
+                " WHERE id IN ({ids}) AND state IN (0, 1, 5)",
+                (now,),
+                ids,
+            )
+            settled.counts["", "statuses_foreign"] += len(ids) - len(rows)
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    return outcome.verdict is Verdict.STORED and outcome.promise is not None
+
+
+def _settle_one(
     cursor: Cursor, outcome: Outcome, settled: Settled, jitter: Callable[[], float], now: float
 ) -> None:
     """Write down one piece of news."""
@@ -45,22 +81,30 @@ def settle_one(
     transfer = as_transfer(rows[0])
     if outcome.verdict is Verdict.STORED:
         move(cursor, transfer.id, State.STORED, now, note=None)
-        settled.counts[transfer.source, "files_stored"] += 1
-        settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
-        if cursor.run("DELETE FROM destination WHERE bucket = ?", (transfer.target.bucket,)):
-            settled.resumed.append(transfer.target.bucket)
-        settled.stored.append(transfer)
+        _stored(cursor, [transfer], settled)
     elif outcome.verdict is Verdict.REFUSED:
         settled.broken.append(refused(cursor, rows[0], outcome.note, settled.counts, jitter, now))
     elif outcome.verdict is Verdict.BLOCKED:
         _blocked(cursor, rows[0], outcome.note, settled, jitter, now)
     elif outcome.verdict is Verdict.CHANGED:
+        cursor.run(FREE_PROBE, (now, transfer.id))
         move(cursor, transfer.id, State.DROPPED, now, note=outcome.note, due=now)
         settled.counts[transfer.source, "files_dropped"] += 1
         settled.changed.append((transfer, outcome.note))
     else:
         move(cursor, transfer.id, State.READY, now, note=outcome.note, due=now + outcome.wait)
         settled.counts[transfer.source, "retries"] += 1
+
+
+def _stored(cursor: Cursor, transfers: Sequence[Transfer], settled: Settled) -> None:
+    """Count what was stored; a bucket that takes something works."""
+    for transfer in transfers:
+        settled.counts[transfer.source, "files_stored"] += 1
+        settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
+    for bucket in dict.fromkeys(transfer.target.bucket for transfer in transfers):
+        if cursor.run("DELETE FROM destination WHERE bucket = ?", (bucket,)):
+            settled.resumed.append(bucket)
+    settled.stored += transfers
 
 
 def refused(

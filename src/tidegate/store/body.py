@@ -35,7 +35,8 @@ class Body:
     """`size` bytes of an open file from `offset` on. Used by one thread, for one request and its repetition.
 
     `check` is called before each chunk is read or sent, and about each second while the network does not
-    move; whatever it raises ends the request and reaches the caller. `take` is asked for leave to send so
+    move, with `to_the_end` also while the answer is awaited; whatever it raises ends the request and reaches
+    the caller. `take` is asked for leave to send so
     many bytes; it may wait, and answers how many of them may go now, at least one. `buffer`, if it can take
     all of the body, is where that is held to be read only once; it belongs to the caller, who must not use
     it until the request is done.
@@ -43,7 +44,17 @@ class Body:
     Reading raises OSError as the file does, and `BodyChanged`.
     """
 
-    __slots__ = ("_buffer", "_descriptor", "_digest", "_held", "_offset", "_take", "check", "size")
+    __slots__ = (
+        "_buffer",
+        "_descriptor",
+        "_digest",
+        "_held",
+        "_offset",
+        "_take",
+        "check",
+        "size",
+        "to_the_end",
+    )
 
     def __init__(
         self,
@@ -54,12 +65,14 @@ class Body:
         check: Callable[[], None] = _nothing,
         take: Callable[[int], int] | None = None,
         buffer: bytearray | None = None,
+        to_the_end: bool = False,
     ) -> None:
         self._descriptor = descriptor
         self.size = size
         self._offset = offset
         self.check = check
         self._take = take
+        self.to_the_end = to_the_end
         self._buffer = buffer
         self._held: Buffer | None = None
         self._digest: Digest | None = None

@@ -34,6 +34,8 @@ class Content(Protocol):
     """What is sent with a request. Nothing but its bytes may change from one call to the next."""
 
     size: int
+    to_the_end: bool
+    """Whether `check` is also called while the answer is awaited."""
 
     def check(self) -> None:
         """Called about each second while nothing can be sent; whatever it raises ends the request."""
@@ -105,6 +107,7 @@ class Caller:
                 head=f"{lines}content-length: {content.size}\r\n{_AGENT}",
                 chunks=content.chunks,
                 check=content.check,
+                to_the_end=content.to_the_end,
                 repeatable=method != "POST",
             )
         )

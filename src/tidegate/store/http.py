@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import Unavailable
 from tidegate.store.answers import Answer, Reader
-from tidegate.store.wire import connect
+from tidegate.store.wire import GLANCE_SECONDS, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _PIECE = 65_536
 _JOIN_BYTES = 16_384  # up to here copying is cheaper than another system call
-_GLANCE_SECONDS = 1.0
 _EARLY = "it answered before it had all of the request, and hung up"
 
 
@@ -35,7 +34,8 @@ class Request:
 
     `chunks` yields the body anew each time it is called; together they have the length that `head`
     says. `check` is called about each second while the body cannot be sent; what it raises ends the
-    request. `repeatable` says that being carried out twice does no harm.
+    request; with `to_the_end` also while the answer is awaited. `repeatable` says that being carried out
+    twice does no harm.
     """
 
     method: str
@@ -44,6 +44,7 @@ class Request:
     chunks: Callable[[], Iterable[Buffer]] = tuple
     check: Callable[[], object] = tuple
     repeatable: bool = True
+    to_the_end: bool = False
 
 
 class Stale(Unavailable):
@@ -57,11 +58,12 @@ class _Broken(Exception):  # noqa: N818 - it never leaves this module
 class Connection:
     """One connection, used by one thread at a time. After a failure, or an early answer, it is closed."""
 
-    __slots__ = ("_address", "_reader", "_seconds", "_secure", "_socket", "idle_since", "lasting")
+    __slots__ = ("_address", "_glance", "_reader", "_seconds", "_secure", "_socket", "idle_since", "lasting")
 
     def __init__(self, address: Address, manner: Manner, context: ssl.SSLContext | None) -> None:
         self._address = address
         self._seconds = manner.read_seconds
+        self._glance: Callable[[], object] = tuple
         self._secure = context is not None
         self._socket = connect(address, manner, context)
         self._reader = Reader(self._receive)
@@ -74,6 +76,7 @@ class Connection:
         Raises `Unavailable` when the network or the server fails, and whatever the body raises.
         """
         self.lasting = False  # until all has gone well
+        self._glance = request.check if request.to_the_end else tuple
         broken = self._send(head, request)
         try:
             answer, lasting = self._reader.read(is_head=request.method == "HEAD")
@@ -125,11 +128,11 @@ class Connection:
             return True
         view, waited = memoryview(data)[count:], 0.0
         while view:
-            events = _poll(self._socket, select.POLLIN | select.POLLOUT, _GLANCE_SECONDS)
+            events = _poll(self._socket, select.POLLIN | select.POLLOUT, GLANCE_SECONDS)
             if events & ~select.POLLOUT and self._has_answer():
                 return False
             if not events:
-                waited += _GLANCE_SECONDS
+                waited += GLANCE_SECONDS
                 request.check()
                 if waited >= self._seconds:
                     raise Unavailable(self._say(f"it took nothing for {self._seconds:g} seconds"))
@@ -163,16 +166,20 @@ class Connection:
 
     def _receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream. Raises OSError, and TimeoutError."""
+        waited, seconds = 0.0, min(self._seconds, GLANCE_SECONDS)
         while True:
             try:
                 return self._socket.recv(_PIECE)
             except ssl.SSLWantWriteError:
-                events = _poll(self._socket, select.POLLOUT, self._seconds)
+                events = _poll(self._socket, select.POLLOUT, seconds)
             except ssl.SSLWantReadError:
-                events = _poll(self._socket, select.POLLIN, self._seconds)
+                events = _poll(self._socket, select.POLLIN, seconds)
             except BlockingIOError:  # the time-out of a plain socket
                 events = 0
             if not events:
+                waited += seconds
+                self._glance()
+            if waited >= self._seconds:
                 raise TimeoutError(f"it sent nothing for {self._seconds:g} seconds")
 
     def _say(self, reason: object) -> str:

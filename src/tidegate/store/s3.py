@@ -11,6 +11,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
+from tidegate.errors import Unavailable
 from tidegate.store.calls import Caller, refuse_odd_headers
 from tidegate.store.checksum import CRC64NVME, combine
 from tidegate.store.errors import S3Error
@@ -47,6 +48,7 @@ class _Text:
     """Bytes that are there already."""
 
     __slots__ = ("size", "text")
+    to_the_end = False
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -148,10 +150,13 @@ class S3:
     def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
         """Forget an upload and its parts. It is no error if it is gone already."""
         try:
-            self._ask("DELETE", bucket, key, query=encode_query([("uploadId", upload_id)]))
+            answer = self._ask("DELETE", bucket, key, query=encode_query([("uploadId", upload_id)]))
         except S3Error as error:
             if error.code != "NoSuchUpload":
                 raise
+        else:
+            if answer.body:
+                raise Unavailable("the answer is not from S3; is there a log-in page on the way?")
 
     def list_uploads(self, bucket: str, prefix: str = "") -> Iterator[Upload]:
         """Tell which uploads to keys with this prefix were begun and not finished, by whomever."""

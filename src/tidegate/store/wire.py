@@ -16,6 +16,9 @@ from tidegate.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+GLANCE_SECONDS = 1.0
+"""How long a socket waits before it is asked whether there is still any sense in waiting."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -140,7 +143,7 @@ def connect(address: Address, manner: Manner, context: ssl.SSLContext | None) ->
     try:
         endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
-            return _with_kernel_time_out(endpoint, manner.read_seconds)
+            return _with_kernel_time_out(endpoint, min(manner.read_seconds, GLANCE_SECONDS))
         if manner.proxy:
             _tunnel(endpoint, address, manner.proxy)
         endpoint = context.wrap_socket(endpoint, server_hostname=address.host)

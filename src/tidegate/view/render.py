@@ -73,6 +73,7 @@ def _source(
         "holds": report.get("holds", {}),
         "held_files": report.get("held", []),
         "problems": report.get("problems", {}),
+        "space": report.get("space", ""),
         "counters": dict(counters),
     }
 
@@ -92,6 +93,8 @@ def status(found: Mapping[str, Any]) -> str:
         )
         problems = [f"{_printable(path)}: {what}" for path, what in source["problems"].items()]
         lines += _section(f"passed over in {name}", problems, len(problems))
+    space = [f"{name}: {source['space']}" for name, source in found["sources"].items() if source["space"]]
+    lines += _section("room on the disk", space, len(space))
     lines += _section("in quarantine (tidegate retry tries again)", *_quarantine(found))
     paused = [f"{pause['bucket']}: {pause['note']}" for pause in found["paused"]]
     lines += _section("buckets that refuse everything", paused, len(paused))

@@ -29,13 +29,17 @@ class HeldFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
-    """What the last scan of one source saw. `scanned_at` is in wall-clock seconds; None: not yet."""
+    """What the last scan of one source saw. `scanned_at` is in wall-clock seconds; None: not yet.
+
+    `space` is what there is to tell about room on its disk, if anything.
+    """
 
     scanned_at: float | None = None
     found: int = 0
     holds: dict[str, int] = field(default_factory=dict)
     held: list[HeldFile] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    space: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ was given out, and asks S3 first whether it is there already. Large files go on 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
@@ -84,7 +83,7 @@ class Direct:
         self._doubtful = ledger.given_out(self.name)  # may be stored: the process that knew has died
         self._failures: dict[bytes, int] = {}
         self._known: dict[bytes, Known] = {}
-        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._outcomes: Gathered[Outcome] = Gathered(ENOUGH_NEWS)
         self._jobs: Jobs[Multipart | Callable[[], None]] = Jobs(workers)
         self._sweep_due = steady()
         self._closing = False
@@ -97,7 +96,7 @@ class Direct:
 
     def wake(self) -> None:
         """See Carrier."""
-        self._outcomes.put(None)
+        self._outcomes.wake()
 
     def close(self) -> None:
         """See Carrier. Requests under way are broken off."""
@@ -135,12 +134,7 @@ class Direct:
 
     def news(self, position: int) -> News:  # noqa: ARG002 - what is not settled dies with the process
         """See Carrier."""
-        found: list[Outcome | None] = []
-        with contextlib.suppress(queue.Empty):
-            found.append(self._outcomes.get(timeout=self._poll_seconds))
-            while len(found) < NEWS_LIMIT:
-                found.append(self._outcomes.get_nowait())
-        return News([outcome for outcome in found if outcome is not None], None)
+        return News(self._outcomes.take(NEWS_LIMIT, self._poll_seconds), None)
 
     def audit(self) -> Iterator[Sequence[Outcome]]:
         """See Carrier. Nothing gets lost between us; but uploads that nobody wants any more are aborted."""

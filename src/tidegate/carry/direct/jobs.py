@@ -80,11 +80,12 @@ class Jobs(Generic[Job]):
 class Gathered(Generic[Item]):
     """What many threads tell one, which is not woken for each item: a commit for each would cost more.
 
-    It gets them when there are `enough`, when no more are expected, or GATHER_SECONDS after the first one.
+    It gets them when there are `enough`, when no more are expected, or so many seconds after the first one.
     """
 
-    def __init__(self, enough: int) -> None:
+    def __init__(self, enough: int, seconds: float = GATHER_SECONDS) -> None:
         self._enough = enough
+        self._seconds = seconds
         self._items: deque[Item] = deque()
         self._expected = 0
         self._lock = threading.Lock()
@@ -106,11 +107,17 @@ class Gathered(Generic[Item]):
             if self._expected <= 0 or len(self._items) == self._enough:
                 self._full.set()
 
+    def wake(self) -> None:
+        """Let who waits have what there is, be it nothing."""
+        with self._lock:
+            self._some.set()
+            self._full.set()
+
     def take(self, limit: int, seconds: float) -> list[Item]:
         """Wait up to so many seconds for the first item; return up to `limit`, those first put first."""
         if not self._some.wait(seconds):
             return []
-        self._full.wait(GATHER_SECONDS)
+        self._full.wait(self._seconds)
         with self._lock:
             taken = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
             if not self._items:

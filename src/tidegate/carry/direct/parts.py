@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 def part_size_for(size: int, wanted: int) -> int:
     """Return the size of a part: the one wanted, or more whole MiB where there would be too many parts."""
-    least = -(-size // MOST_PARTS)
-    return max(wanted, -(-least // _MIB) * _MIB)
+    if size <= wanted * MOST_PARTS:
+        return wanted
+    return -(-size // (MOST_PARTS * _MIB)) * _MIB
 
 
 class Multipart:
@@ -233,8 +234,13 @@ class Multipart:
         self._content.check()
         parts = [self.known[number] for number in sorted(self.known)]
 
+        done: list[Stored] = []
+
         def send(condition: dict[str, str]) -> Stored:
-            return self.way.s3.complete_upload(upload.bucket, upload.key, upload_id, parts, headers=condition)
+            done.append(
+                self.way.s3.complete_upload(upload.bucket, upload.key, upload_id, parts, headers=condition)
+            )
+            return done[-1]
 
         self.way.write(
             self.transfer,
@@ -244,6 +250,8 @@ class Multipart:
             lambda: combine([part.digest for part in parts]),
             in_parts=True,
         )
+        if not done:  # the object was there already
+            abort_all(self.way, upload)
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
@@ -273,7 +281,9 @@ class Multipart:
         assert self._content is not None
         offset = (number - 1) * upload.part_size
         size = min(upload.part_size, self._content.size - offset)
-        return Body(self._content.descriptor, size, offset=offset, check=self._check, take=take)
+        return Body(
+            self._content.descriptor, size, offset=offset, check=self._check, take=take, to_the_end=True
+        )
 
     def _count(self, upload: OpenUpload) -> int:
         assert self._content is not None
