@@ -8,6 +8,7 @@ import threading
 from urllib.parse import parse_qs
 
 import pytest
+from zstandard import ZstdDecompressor
 
 from tests.helpers import eventually
 from tests.standins.faulty_s3 import Fault, Held, reply
@@ -165,15 +166,25 @@ def test_what_is_asked_for_arrives_as_headers(on_faulty, content):
 
 
 @pytest.mark.parametrize("size", [3_000, 200_000, 3 * 2**20])
-def test_packed_files_unpack_to_what_they_were_and_are_packed_the_same_each_time(on_faulty, size):
+@pytest.mark.parametrize(
+    ("how", "unpack", "suffix"),
+    [
+        ("Gzip", gzip.decompress, ".gz"),
+        ("Zstd", lambda body: ZstdDecompressor().decompressobj().decompress(body), ".zst"),
+    ],
+)
+def test_packed_files_unpack_to_what_they_were_and_are_packed_the_same_each_time(
+    on_faulty, size, how, unpack, suffix
+):
     content = os.urandom(size // 10) * 10
-    depot, server = on_faulty(threshold=100_000, part_size=100_000, Compress="Gzip")
+    depot, server = on_faulty(threshold=100_000, part_size=100_000, Compress=how)
     depot.promise(depot.write("first", content), depot.write("second", content))
     depot.settle()
     assert depot.tally() == {State.STORED: 2}
     objects = {path.partition("/")[2]: held.body for path, held in server.objects.items()}
     assert len(set(objects.values())) == 1
-    assert {gzip.decompress(body) for body in objects.values()} == {content}
+    assert {unpack(body) for body in objects.values()} == {content}
+    assert set(objects) == {f"first{suffix}", f"second{suffix}"}
 
 
 # Order

@@ -157,7 +157,7 @@ class Conversation(asyncio.BufferedProtocol):
         counters.body_bytes += self._size
         if target == b"/-/counters":
             return self._tell_counters(method)
-        if method == b"PUT" and not query.startswith(b"partNumber"):
+        if method == b"PUT" and b"partNumber=" not in query:
             counters.puts += 1
             shelf.sizes[path] = self._decoded_size()
             told = shelf.told[path] = b'ETag: "%s"\r\n%s' % (self._etag(), self._checksum())

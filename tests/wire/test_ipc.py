@@ -151,11 +151,24 @@ def test_a_subscription_that_died_in_silence_is_made_again_and_missed_changes_ar
     eventually(lambda: [it for it in standin.subscriptions if it[1] == FOLLOWING])
 
 
-def test_renewed_subscriptions_take_the_place_of_the_old_ones(standin, follow) -> None:
+def test_a_subscription_that_lives_is_not_made_again(standin, follow) -> None:
     configuration = follow(standin, read_again=0.01)
     eventually(configuration.changed)
-    eventually(lambda: standin.requests[FOLLOWING] > 20)
-    assert sum(it[1] == FOLLOWING for it in standin.subscriptions) <= 3
+    standin.configure({"Interval": 7})
+    assert eventually(configuration.changed)["Interval"] == 7
+    before = standin.requests["GetConfiguration"]
+    eventually(lambda: standin.requests["GetConfiguration"] > before + 20)
+    assert standin.requests[FOLLOWING] <= 2  # a reading may just be faster than its event
+
+
+def test_following_again_takes_the_place_of_the_subscription_before(standin, connect) -> None:
+    nucleus, first, second = connect(standin), threading.Event(), threading.Event()
+    nucleus.follow_configuration(first.set)
+    nucleus.follow_configuration(second.set)
+    eventually(lambda: len(standin.subscriptions) == 1)
+    standin.configure({"Interval": 7})
+    assert second.wait(10)
+    assert not first.is_set()
 
 
 def test_what_cannot_be_followed_is_read_all_the_same(standin, follow) -> None:

@@ -21,7 +21,7 @@ SETTLE_SECONDS = 0.5
 """A deployment makes one event for each value: they all come before we look."""
 
 READ_AGAIN_SECONDS = 60.0
-"""Also the longest time for which a subscription that died in silence goes unnoticed."""
+"""Also the longest time for which a change goes unnoticed whose subscription died in silence."""
 
 RETRY_SECONDS = 5.0
 
@@ -40,6 +40,7 @@ class Configuration:
         self._read_again = read_again
         self._newest: dict[str, object] | None = None
         self._taken: dict[str, object] | None = None
+        self._follows = False
         self._answers = False  # or knows that it is not asked
         self._nudged = threading.Event()
         self._arrived = threading.Event()
@@ -78,28 +79,38 @@ class Configuration:
         self._thread.join()
 
     def _run(self) -> None:
+        told = False
         while not self._closed.is_set() and not self._nucleus.lost:
             self._nudged.clear()
             pause = self._read_again
             try:
-                self._read()
+                self._read(told=told)
             except (Unavailable, Refused) as err:
                 pause = min(RETRY_SECONDS, self._read_again)
                 log.warning("the configuration cannot be read, and is tried again without end: %s", err)
             except Exception:
                 log.exception("reading the configuration failed, and is tried again")
-            if self._nudged.wait(pause):
+            told = self._nudged.wait(pause)
+            if told:
                 self._closed.wait(SETTLE_SECONDS)
 
-    def _read(self) -> None:
-        try:
-            self._nucleus.follow_configuration(self._nudged.set)  # first, so that no change falls between
-        except (Unavailable, Refused) as err:
-            log.warning("changes of the configuration are noticed later than usual: %s", err)
-        self._newest = self._nucleus.configuration()
+    def _read(self, *, told: bool) -> None:
+        if not self._follows:  # before reading, so that no change falls between
+            self._follow()
+        before, self._newest = self._newest, self._nucleus.configuration()
         self._arrived.set()
+        if not told and before not in (None, self._newest):  # nobody told us: the subscription is dead
+            self._follows = False
+            self._nudged.set()
         if not self._answers:
             self._answer()
+
+    def _follow(self) -> None:
+        try:
+            self._nucleus.follow_configuration(self._nudged.set)
+            self._follows = True
+        except (Unavailable, Refused) as err:
+            log.warning("changes of the configuration are noticed later than usual: %s", err)
 
     def _answer(self) -> None:
         try:

@@ -79,6 +79,8 @@ class Nucleus:
         """Have `changed` called when a value was written; it must not block. Again: begin anew.
 
         An event says neither the value nor that it is the last one, and subscriptions die in silence.
+        Beginning anew is not for every minute: lite does not confirm the end of the old one, and for what
+        is not confirmed the SDK keeps 6 KB.
         """
         before = self._updates
         self._updates = self._subscribe("configuration_update", lambda _: changed(), key_path=[])
