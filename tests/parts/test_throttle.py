@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from contextlib import contextmanager
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 K = 1024
 CHUNK = 256 * K
 PACKET = 1460
+
+
+def spend(
+    throttle: Throttle, count: int, urgency: int = 5, check: Callable[[], object] | None = None
+) -> None:
+    """Send as a body does: slice by slice, and looking at the file before each."""
+    while count:
+        if check is not None:
+            check()
+        count -= throttle.take(count, urgency, check)
 
 
 class FileChanged(Exception):  # noqa: N818 - it is news, not a mishap
@@ -73,7 +84,7 @@ class Senders:
         return thread
 
     def spend(self, name: str, count: int, urgency: int = 5) -> threading.Thread:
-        return self.start(name, lambda: self.throttle.spend(count, urgency))
+        return self.start(name, lambda: spend(self.throttle, count, urgency))
 
     def take(self, name: str, count: int, urgency: int = 5) -> threading.Thread:
         """Send so much slice by slice, and note each slice."""
@@ -224,14 +235,15 @@ def test_a_check_is_made_each_second_and_what_it_raises_ends_the_waiting() -> No
         if len(checked) == 2:
             raise FileChanged
 
-    with senders(16 * K) as uploads:
+    with senders(PACKET / 4) as uploads:
+        uploads.throttle.take(CHUNK)  # the next slice comes after four seconds
         began = time.monotonic()
-        uploads.start("changed", lambda: uploads.throttle.spend(CHUNK, check=check))
+        uploads.start("changed", lambda: uploads.throttle.take(CHUNK, check=check))
         eventually(lambda: uploads.errors)
         assert [type(error) for error in uploads.errors] == [FileChanged]
         assert 0.9 < checked[0] - began < 2
         assert 0.9 < checked[1] - checked[0] < 2
-        uploads.spend("next", 4 * K).join(PATIENCE)
+        uploads.spend("next", 100).join(PATIENCE)
         assert uploads.done == ["next"]
 
 
@@ -243,7 +255,7 @@ def test_a_check_that_hangs_holds_up_nobody_else() -> None:
         assert let_go.wait(PATIENCE)
 
     with senders(64 * K) as uploads:
-        hanging = uploads.start("hanging", lambda: uploads.throttle.spend(CHUNK, urgency=1, check=check))
+        hanging = uploads.start("hanging", lambda: spend(uploads.throttle, CHUNK, urgency=1, check=check))
         assert entered.wait(PATIENCE)
         uploads.spend("other", 8 * K).join(PATIENCE)
         assert uploads.done == ["other"]
@@ -260,18 +272,18 @@ def test_without_a_limit_it_is_asked_once_a_second_and_nobody_waits() -> None:
     clock = HandClock()
     with senders(None, clock.steady) as uploads:
         for _ in range(1000):
-            uploads.throttle.spend(CHUNK)
+            spend(uploads.throttle, CHUNK)
             assert uploads.throttle.take(CHUNK) == CHUNK
         assert uploads.limit.asked == 1
         clock.advance(ASK_SECONDS)
-        uploads.throttle.spend(CHUNK)
+        spend(uploads.throttle, CHUNK)
         assert uploads.limit.asked == 2
 
 
 def test_a_limit_that_comes_up_holds_a_second_later() -> None:
     clock = HandClock()
     with senders(None, clock.steady) as uploads:
-        uploads.throttle.spend(CHUNK)
+        spend(uploads.throttle, CHUNK)
         uploads.limit.rate = 64 * K
         clock.advance(ASK_SECONDS)
         upload = uploads.spend("upload", CHUNK)
@@ -313,9 +325,9 @@ def test_closing_ends_all_waiting_at_once_and_nobody_sends_after_it() -> None:
 
 def test_closing_ends_it_also_where_there_is_no_limit() -> None:
     throttle = Throttle(Limit(None), HandClock().steady)
-    throttle.spend(CHUNK)
+    spend(throttle, CHUNK)
     throttle.close()
-    for send in (throttle.spend, throttle.take):
+    for send in (functools.partial(spend, throttle), throttle.take):
         with pytest.raises(Unavailable, match="is closing"):
             send(CHUNK)
 

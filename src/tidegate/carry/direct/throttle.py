@@ -67,7 +67,7 @@ class Bucket:
 
 
 class _Waiter:
-    """One call of `spend` or `take`, and its place in the line: most urgent first, then by number."""
+    """One call of `take`, and its place in the line: most urgent first, then by number."""
 
     __slots__ = ("check", "check_at", "number", "urgency", "wake")
 
@@ -101,23 +101,12 @@ class Throttle:
         self._free_until = float("-inf")  # before that moment nobody needs the lock: there is no limit
         self._closed = False
 
-    def spend(self, count: int, urgency: int = 5, check: Callable[[], object] | None = None) -> None:
-        """Wait until so many bytes may be sent. A lower number is more urgent, and goes first.
-
-        The bytes come in slices of about SLICE_SECONDS, in turn with everybody of the same urgency, and all
-        may have to wait for those who are more urgent. `check` is called about each second of waiting, and
-        what it raises goes to the caller; the slices it had are lost. Raises Unavailable after `close`.
-        """
-        if self._steady() < self._free_until:
-            return
-        waiter = self._waiter(urgency, check)
-        while count > 0:
-            count -= self._turn(waiter, count)
-
     def take(self, count: int, urgency: int = 5, check: Callable[[], object] | None = None) -> int:
-        """Wait as `spend` does, but for one slice only; return how many of these bytes may be sent.
+        """Wait until some of these bytes may be sent, and return how many. A lower number is more urgent.
 
-        Who sends slice by slice keeps the limit also within one call, and a slow connection in motion.
+        Slices are of about SLICE_SECONDS, in turn with everybody of the same urgency; all may have to wait
+        for those who are more urgent. `check` is called about each second of waiting, and what it raises
+        goes to the caller. Raises Unavailable after `close`.
         """
         if self._steady() < self._free_until or not count:
             return count
