@@ -4,8 +4,10 @@
 #              and what differs between versions shows in the others
 # make bench   the figures of bench/RESULTS.md (make bench FLAGS="--quick": a first look)
 # make soak    ten minutes of faults, kills and writers, and what was lost in them (make soak SECONDS=60: shorter)
+# make component   the Greengrass component, in greengrass-build/ (make component BUCKET=my-artifacts: where its zip
+#              will be; WHEELS="cp311-aarch64 cp312-x86_64": with the packages for devices that have no network)
 # make clean   away with everything that these have made
-.PHONY: demo test other-pythons bench soak clean
+.PHONY: demo test other-pythons bench soak component clean
 
 demo: .venv/ready
 	@.venv/bin/python examples/demo.py $(if $(CONFIG),--config "$(CONFIG)")
@@ -28,10 +30,14 @@ other-pythons:
 
 bench: .venv/ready
 	-.venv/bin/python bench/streams.py $(FLAGS)
+	-.venv/bin/python bench/cycle.py $(FLAGS)
 	.venv/bin/python bench/direct.py $(FLAGS)
 
 soak: .venv/ready
 	.venv/bin/python bench/soak.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+component: .venv/ready
+	@.venv/bin/python -m tools.component --bucket "$(BUCKET)" --wheels "$(WHEELS)" $(FLAGS)
 
 clean:
 	rm -rf .venv .venv-* build zip-build greengrass-build src/*.egg-info

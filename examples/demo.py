@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """See tidegate work, on this machine alone: `make demo`.
 
-A small data logger writes CSV files, one after the other. The agent, as its own process, sends each
-closed file to a local S3 server (moto) by way of the Stream Manager stand-in of the tests, and deletes
-it once it is stored. In the end every object is compared with what the logger wrote.
+A small data logger writes CSV files, one after the other. The agent, a component of the nucleus stand-in of
+the tests, sends each closed file to a local S3 server (moto) by way of the Stream Manager stand-in, and deletes
+it once it is stored. In the end it is asked for its statistics by a local message, and every object is
+compared with what the logger wrote.
 
 With --config FILE the agent runs on your own configuration instead, with the Stream Manager and the
 bucket that it names. Nothing is a stand-in then.
@@ -12,7 +13,9 @@ bucket that it names. Nothing is a stand-in then.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,6 +58,8 @@ STOP_SECONDS = 10.0
 UNSETTLED = ("held", "waiting", "in flight")
 INTERRUPTED = 130
 LOG_LINES = 12
+PYTHONPATH = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+REQUEST = "tidegate/statistics/get"
 
 
 class DemoError(Exception):
@@ -110,16 +115,15 @@ class Processes:
         self._logs = logs
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
-    def start(self, name: str, *arguments: str) -> int:
+    def start(self, name: str, *arguments: str, **variables: str) -> int:
         """Start `python -m …`, with its output in a file. Returns the process id."""
-        path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         with self.log(name).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH, **variables},
             )
         self._running.append((name, process))
         return process.pid
@@ -138,6 +142,21 @@ class Processes:
                     return line.split()[-1]
             time.sleep(0.05)
         raise DemoError(f"{name} did not start within {START_SECONDS:.0f} seconds")
+
+    def exports(self, name: str, last: str) -> dict[str, str]:
+        """Wait until a stand-in has said which variables a component needs, up to the `last` one."""
+        found: dict[str, str] = {}
+        end = time.monotonic() + START_SECONDS
+        while last not in found:
+            if time.monotonic() > end:
+                raise DemoError(f"{name} did not start within {START_SECONDS:.0f} seconds")
+            self.check()
+            time.sleep(0.05)
+            for line in self.log(name).read_text(errors="replace").splitlines():
+                if line.startswith("export "):
+                    variable, _, value = line.removeprefix("export ").partition("=")
+                    found[variable] = "".join(shlex.split(value))
+        return found
 
     def check(self) -> None:
         """Raise DemoError if one of them has ended by itself."""
@@ -267,6 +286,31 @@ def _troubles(found: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(trouble["reason"] for trouble in found.get("troubles", {}).values()))
 
 
+def ask(socket: Path) -> dict[str, Any]:
+    """Ask the agent for its statistics as another component would, by a local message."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.standins.nucleus", "request", REQUEST, "{}", "--socket", str(socket)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+    )
+    if run.returncode:
+        raise DemoError(f"{REQUEST} was not answered: {run.stdout}{run.stderr}")
+    answer: dict[str, Any] = json.loads(run.stdout)
+    return answer
+
+
+def in_short(answer: Mapping[str, Any]) -> str:
+    """Show of an answer what fits on a screen."""
+    source = answer["sources"][0]
+    shown = {key: answer[key] for key in ("status", "clientToken", "totals", "backlog")}
+    shown["sources"] = [{key: source[key] for key in ("name", "last", "held")}]
+    lines = [f"  {key}: {json.dumps(value)}" for key, value in shown.items()]
+    return "\n".join([f"Request on the local topic {REQUEST}, answer on {REQUEST}/accepted:", *lines])
+
+
 def differences(written: Mapping[str, bytes], stored: Mapping[str, bytes]) -> list[str]:
     """Compare what was written with what is stored, byte for byte. Empty: they are the same."""
     return (
@@ -310,10 +354,14 @@ def run_demo(seconds: float, folder: Path, cleanup: ExitStack) -> str:
     pid = processes.start("Stream Manager", "tests.standins.streammanager", *options)
     stream_manager = processes.address("Stream Manager")
     print(f"The Stream Manager stand-in is at {stream_manager} (process {pid}).")
-    config = folder / "demo.yaml"
+    config, socket = folder / "demo.yaml", folder / "ipc"
     config.write_text(yaml.safe_dump(demo_configuration(data, stream_manager), sort_keys=False))
-    pid = processes.start("agent", "tidegate", "run", "--config", str(config), "--work-dir", str(work_dir))
-    print(f"The agent watches {data}/*.csv (process {pid}).\n", flush=True)
+    options = ("--mode", "lite", "--config", str(config), "--socket", str(socket))
+    pid = processes.start("nucleus", "tests.standins.nucleus", *options)
+    access = processes.exports("nucleus", "AWS_DEFAULT_REGION")
+    print(f"The Greengrass nucleus stand-in is at {socket} (process {pid}).")
+    pid = processes.start("agent", "tidegate", TIDEGATE_WORK_DIR=str(work_dir), **access)
+    print(f"The agent, its component, watches {data}/*.csv (process {pid}).\n", flush=True)
 
     data_logger = DataLogger(data)
     view = View(work_dir, data_logger)
@@ -339,6 +387,7 @@ def run_demo(seconds: float, folder: Path, cleanup: ExitStack) -> str:
         view.show()
         time.sleep(0.1)
     view.show_last()
+    print(f"\n{in_short(ask(socket))}\n", flush=True)
 
     stored = {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
@@ -349,7 +398,7 @@ def run_demo(seconds: float, folder: Path, cleanup: ExitStack) -> str:
     if wrong:
         raise DemoError("\n".join([*wrong, processes.tail("agent")]))
     code = processes.stop()["agent"]
-    if code:
+    if code != -signal.SIGTERM:  # a component ends as it was told to, never with 0
         raise DemoError(f"the agent ended with code {code}\n{processes.tail('agent')}")
     return f"{len(data_logger.written)} files written, {len(stored)} stored, every byte equal, 0 left."
 

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from tests.standins import s3
 from tests.standins.faulty_s3 import HOST, end, fill, reply
-from tidegate.carry.direct import Direct, Throttle
+from tidegate.carry.direct import Direct, Terms, Throttle
 from tidegate.store.endpoints import Endpoint
 from tidegate.store.s3 import S3
 from tidegate.store.sigv4 import Credentials
@@ -52,7 +52,11 @@ class DirectRig:
         threshold: int = 5 * MIB,
         part_size: int = 5 * MIB,
         read_seconds: float = READ_SECONDS,
+        annex: Terms | None = None,
+        limit: float | None = None,
     ) -> None:
+        self.annex = annex
+        self.limit = limit
         self.url = url
         self.workers = workers
         self.threshold = threshold
@@ -76,11 +80,12 @@ class DirectRig:
             connect=self._connect,
             thing="thing",
             spool=links.parent / "spool",
-            throttle=Throttle(lambda: None, steady),
-            workers=self.workers,
+            throttle=Throttle(lambda: self.limit, steady),
+            limit=self.workers,
             steady=steady,
             jitter=lambda: 0.5,
             poll_seconds=POLL_SECONDS,
+            annex=self.annex,
         )
 
     def _connect(self, settings: S3Settings) -> S3:  # noqa: ARG002 - where it is, is the rig's to say
@@ -91,9 +96,9 @@ class DirectRig:
 class MotoRig(DirectRig):
     """On moto, behind a front."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, annex: Terms | None = None) -> None:
         self.front = Front(endpoint)
-        super().__init__(self.front.url)
+        super().__init__(self.front.url, annex=annex)
         self.s3 = s3.client(endpoint)
 
     def close(self) -> None:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from tidegate.config.schema import Key
 
 CONFIGURATION = (Path(__file__).parent.parent / "docs" / "CONFIGURATION.md").read_text(encoding="utf-8")
-HEADINGS = ("Keys at the top", "Keys of a source", "Keys under StreamManager", "Keys under S3")
+HEADINGS = (
+    *("Keys at the top", "Keys of a source", "Keys under StreamManager", "Keys under S3"),
+    "Keys under Events",
+    "Keys under Home",
+)
 EXAMPLES = re.findall(r"^```(yaml|json)\n(.*?)^```$", CONFIGURATION, re.DOTALL | re.MULTILINE)
 
 
@@ -71,7 +75,8 @@ def test_there_are_examples_in_both_notations() -> None:
 
 @pytest.mark.parametrize(("notation", "text"), EXAMPLES)
 def test_every_example_of_a_configuration_is_taken(notation: str, text: str) -> None:
-    assert parse(yaml.safe_load(text) if notation == "yaml" else json.loads(text)).sources
+    config = parse(yaml.safe_load(text) if notation == "yaml" else json.loads(text))
+    assert config.sources or config.objects
 
 
 def test_every_field_of_a_key_template_is_documented_with_what_it_gives() -> None:

@@ -36,12 +36,12 @@ def test_an_example_is_a_good_configuration(path: Path) -> None:
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    assert {path.stem for path in EXAMPLES} == {"minimal", "two-sources", "keep", "move", "direct"}
+    assert {path.stem for path in EXAMPLES} == {"minimal", "two-sources", "keep", "move", "direct", "cycle"}
 
 
 def test_the_configurations_that_the_readme_shows_are_good_ones() -> None:
     texts = re.findall(r"^ *```yaml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
-    assert len(texts) == 2
+    assert len(texts) == 3
     for text in texts:
         assert parse(yaml.safe_load(text)).sources
 

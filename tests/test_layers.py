@@ -29,11 +29,15 @@ LAYERS = (
     ("config", "clock", "logs"),  # what a user can say; and what a line of the log is made of
     ("policy",),  # decisions: pure functions of values and the moment
     ("ledger", "disk", "store", "ipc"),  # memory and bytes on disk; what S3 looks like; and the nucleus
-    ("carry",),  # ways to keep a promise
+    ("spool",),  # bytes on disk that are ours
+    ("carry", "archive", "restore"),  # ways to keep a promise; many files as one; and back from the archives
     ("flows",),  # what moves promises on
     ("loop", "health", "workdir", "view"),
     ("agent",),
+    ("routes",),  # what can be asked, and the answers
+    ("doors",),  # ways in for requests, and out for events
     ("app",),  # the only place that builds things and reads the environment
+    ("agent_cli", "restore_cli"),  # commands
     ("cli",),
     ("__main__",),
 )
@@ -43,9 +47,10 @@ DOORS = {
     "stream_manager": {"tidegate.carry.streams.client"},
     "inotify_simple": {"tidegate.disk.watch"},
     "yaml": {"tidegate.config.file"},
+    "cronsim": {"tidegate.config.schedule"},
     "random": {"tidegate.app"},
     "boto3": set[str](),
-    "botocore": {f"tidegate.store.{one}" for one in ("credentials", "endpoints", "wire")},
+    "botocore": {f"tidegate.store.{one}" for one in ("credentials", "endpoints", "messages", "wire")},
     "awsiot": {"tidegate.ipc.nucleus"},
     "awscrt": {"tidegate.ipc.nucleus", "tidegate.store.checksum"},
 }

@@ -6,24 +6,29 @@ import functools
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from tidegate import __version__
-from tidegate.config import UploadOrder
+from tidegate.config import Mode, UploadOrder
 from tidegate.disk.walk import is_current
 from tidegate.disk.watch import Watch
 from tidegate.errors import Unavailable
 from tidegate.flows.collect import audit, collect
+from tidegate.flows.cycle import Cycles
 from tidegate.flows.dispatch import dispatch
 from tidegate.flows.evict import Space
+from tidegate.flows.pack import sweep
 from tidegate.flows.release import release_stored, return_leftovers
 from tidegate.flows.scan import Scan, Scanner
 from tidegate.loop import Loop
 from tidegate.model import State
-from tidegate.view.snapshot import HeldFile, Snapshot, SourceReport
+from tidegate.spool import Spool
+from tidegate.view.rounds import Rounds
+from tidegate.view.snapshot import CycleReport, HeldFile, Snapshot, SourceReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tidegate.carry import Carrier
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from tidegate.config import Config, Source
     from tidegate.errors import LedgerLost
     from tidegate.health import Health
-    from tidegate.ledger import Ledger
+    from tidegate.ledger import Ledger, Settled
     from tidegate.model import Trouble
 
 AUDIT_SECONDS = 5.0
@@ -61,11 +66,18 @@ class Agent:
         thing: str,
         never: frozenset[str],
         lists: Path,
+        archives: Path,
+        posted: Sequence[Source] = (),
         clock: Clock,
         health: Health,
         once: bool = False,
     ) -> None:
+        """`posted` are sources whose files are bodies of ours: they are sent and let go, and never scanned.
+
+        `lists` and `archives` are folders of ours for lists of what was given up, and for bodies of archives.
+        """
         self._config = config
+        self._posted = tuple(posted)
         self._ledger = ledger
         self._carriers = carriers
         self._choose = choose
@@ -76,13 +88,21 @@ class Agent:
         self._started_at = clock.wall()
         self._watch = Watch()
         self._space = Space(config.sources, ledger, lists, thing, choose)
+        self._spool = Spool(
+            archives, limits={one.glob.root: one.disk_limit for one in config.sources if one.disk_limit}
+        )
+        self._stopping = threading.Event()
+        self._cycles: dict[str, Cycles] = {}
         self._leftovers: set[str] = set()
         self._scans: dict[str, tuple[float, Scan]] = {}
         self._rests: dict[str, float] = {}
+        self._rounds = Rounds()
         self._audited = dict.fromkeys(carriers, clock.steady())
         self._pruned = clock.steady()
         self._released = False
         self._drops = ledger.drops
+        self.is_releasing = False
+        """Whether files are being let go just now."""
         self.lost: LedgerLost | None = None
         self.woken = threading.Event()
         self._dispatching = self._loop("dispatch", self._dispatch)
@@ -90,7 +110,7 @@ class Agent:
             self._loop(f"collect {name}", functools.partial(self._collect, carrier))
             for name, carrier in carriers.items()
         ]
-        self._releasing = self._loop("release", self._release)
+        self._releasing = self._loop("release", self._release_all)
         self._scanning = {source.name: self._scan_loop(source, thing, never) for source in config.sources}
 
     # Life
@@ -98,11 +118,13 @@ class Agent:
     def start(self) -> None:
         """Take back what a dead process left half done, and begin."""
         self._ledger.recover(now=self._clock.wall())
+        sweep(self._spool, self._ledger)
         for loop in self._loops():
             loop.start()
 
     def stop(self, seconds: float) -> bool:
         """End all loops. Tells whether they ended in time; the ledger is consistent either way."""
+        self._stopping.set()
         for loop in self._loops():
             loop.stop()
         for carrier in self._carriers.values():
@@ -112,10 +134,26 @@ class Agent:
         ended = [loop.join(end - self._clock.steady()) for loop in self._loops()]
         return all(ended)
 
-    def scan_now(self) -> None:
-        """Bring the next scan of every source forward."""
-        for loop in self._scanning.values():
-            loop.nudge()
+    def scan_now(self, source: str | None = None) -> None:
+        """Bring the next scan or cycle of one source forward, or of every one."""
+        for name, cycles in self._cycles.items():
+            if source in (None, name):
+                cycles.ask()
+        self._look_again(source)
+
+    def _look_again(self, source: str | None = None) -> None:
+        """Bring the next scan forward; cycles keep their times."""
+        for name, loop in self._scanning.items():
+            if source in (None, name):
+                loop.nudge()
+
+    def send_now(self) -> None:
+        """Something was promised, or may be sent again."""
+        self._dispatching.nudge()
+
+    def count(self, settled: Settled) -> None:
+        """Hear what news came to, for the report of the round."""
+        self._rounds.count(settled.counts)
 
     # What can be asked
 
@@ -147,13 +185,14 @@ class Agent:
             and not self._leftovers
             and not any(
                 self._ledger.unfinished(source.name, retention_seconds=source.delete_after_seconds, now=now)
-                for source in self._config.sources
+                for source in (*self._config.sources, *self._posted)
             )
         )
 
     def failed(self) -> int:
         """Count the files in quarantine."""
-        return sum(self._ledger.in_state(source.name, State.FAILED) for source in self._config.sources)
+        sources = (*self._config.sources, *self._posted)
+        return sum(self._ledger.in_state(source.name, State.FAILED) for source in sources)
 
     def held(self) -> int:
         """Count the files that are held back, or stored but not yet let go."""
@@ -177,13 +216,13 @@ class Agent:
         if moment.steady < self._rests.get(source.name, 0):  # nudged too soon
             return self._rests[source.name] - moment.steady
         scanner.carrier = self._choose(source)
+        self._rounds.begin(source.name, moment.wall)
         scan = scanner.scan(moment)
+        self._rounds.scanned(source.name, found=scan.found, held=scan.holds.total())
         self._rests[source.name] = self._clock.steady() + LAZINESS * scan.cpu_seconds
         if scan.leftovers:
             self._leftovers.update(scan.leftovers)
             self._releasing.nudge()
-        if scan.promised:
-            self._dispatching.nudge()
         self._scans[source.name] = moment.wall, scan
         self._wake()
         soon = source.interval_seconds
@@ -191,10 +230,29 @@ class Agent:
             soon = min(soon, max(scan.next_seconds, 10 * LAZINESS * scan.cpu_seconds))
         return max(soon, LAZINESS * scan.cpu_seconds, 0.02)
 
+    def _cycle(self, source: Source, cycles: Cycles) -> float:
+        if self._once and source.name in self._scans:
+            return IDLE_SECONDS
+        cycles.carrier = self._choose(source)
+        moment = self._clock.now()
+        if not self._once:  # packing may take long, and nobody has to wait for that
+            self._scans.setdefault(source.name, (moment.wall, Scan()))
+        seconds = cycles.step(moment)
+        scan = cycles.seen()
+        if scan.leftovers:
+            self._leftovers.update(scan.leftovers)
+            self._releasing.nudge()
+        if not self._once or cycles.is_idle():
+            self._scans[source.name] = moment.wall, scan
+            self._wake()
+        return seconds
+
     def _dispatch(self) -> float:
         now = self._clock.wall()
         sent = 0
-        for source in sorted(self._config.sources, key=lambda source: source.priority):
+        for source in sorted((*self._config.sources, *self._posted), key=lambda source: source.priority):
+            if self._ledger.orders.is_paused(source.name) or self._has_nothing(source):
+                continue
             name = self._choose(source)
             if self._chosen.get(source.name) != name:
                 self._ledger.reassign(source.name, name, now=now)
@@ -210,6 +268,10 @@ class Agent:
             self._health.tell(f"dispatch {source.name}", error)
         return 0 if sent else IDLE_SECONDS
 
+    def _has_nothing(self, source: Source) -> bool:
+        """Whether nothing was posted that goes this way: then the carrier need not prepare for it."""
+        return source in self._posted and not self._ledger.in_state(source.name, State.READY)
+
     def _collect(self, carrier: Carrier) -> float:
         found = collect(carrier, self._ledger, now=self._clock.wall())
         steady = self._clock.steady()
@@ -221,8 +283,15 @@ class Agent:
             self._dispatching.nudge()
         if self._ledger.drops != self._drops:  # the new versions are to be found soon
             self._drops = self._ledger.drops
-            self.scan_now()
+            self._look_again()
         return 0 if found else 0.2
+
+    def _release_all(self) -> float:
+        self.is_releasing = True
+        try:
+            return self._release()
+        finally:
+            self.is_releasing = False
 
     def _release(self) -> float:
         now = self._clock.wall()
@@ -234,10 +303,11 @@ class Agent:
                 for source in sources
             )
             self._space.step(self._clock.now())
+        dealt += sum(release_stored(source, self._ledger, now=now) for source in self._posted)
         if leftovers := set(self._leftovers):
             if return_leftovers(leftovers):
                 self._scans.clear()
-                self.scan_now()
+                (self.scan_now if self._once else self._look_again)()
             self._leftovers -= leftovers  # not before: a single pass must not end in between
         steady = self._clock.steady()
         if steady - self._pruned > PRUNE_SECONDS:
@@ -250,7 +320,24 @@ class Agent:
 
     # Parts
 
+    def _cycle_loop(self, source: Source, thing: str, never: frozenset[str]) -> Loop:
+        cycles = self._cycles[source.name] = Cycles(
+            source,
+            self._ledger,
+            self._spool,
+            zone=self._config.time_zone,
+            thing=thing,
+            never=never,
+            stopping=self._stopping,
+            promised=self.send_now,
+        )
+        if self._once:
+            cycles.ask()
+        return self._loop(f"cycle {source.name}", lambda: self._cycle(source, cycles))
+
     def _scan_loop(self, source: Source, thing: str, never: frozenset[str]) -> Loop:
+        if source.mode is Mode.CYCLE:
+            return self._cycle_loop(source, thing, never)
         scanner = Scanner(
             source,
             self._ledger,
@@ -258,6 +345,7 @@ class Agent:
             thing=thing,
             never=never,
             on_folder=lambda folder: self._watch.add(folder, self._scanning[source.name].nudge),
+            on_promise=self._dispatching.nudge,
         )
         return self._loop(f"scan {source.name}", lambda: self._scan(source, scanner))
 
@@ -274,12 +362,29 @@ class Agent:
     def _wake(self) -> None:
         self.woken.set()
 
+    def _interval(self, name: str) -> float:
+        return next(source.interval_seconds for source in self._config.sources if source.name == name)
+
+    def _round_report(self, name: str, at: float) -> dict[str, Any]:
+        return {"last": self._rounds.last(name), "next_at": at + self._interval(name)}
+
+    def _cycle_report(self, name: str) -> dict[str, Any]:
+        last, running = self._ledger.cycles.last(name), self._ledger.cycles.current(name)
+        figures = [one.name for one in fields(CycleReport)]
+        return {
+            "last": last and CycleReport(**{figure: getattr(last, figure) for figure in figures}),
+            "next_at": self._cycles[name].next_at,
+            "cycles": True,
+            "running": running and float(running.started),
+        }
+
     def _source_report(self, name: str) -> SourceReport:
         space = self._space.report().get(name, "")
         if name not in self._scans:
             return SourceReport(space=space)
         at, scan = self._scans[name]
         return SourceReport(
+            **(self._cycle_report(name) if name in self._cycles else self._round_report(name, at)),
             scanned_at=at,
             found=scan.found,
             holds={why.value: count for why, count in scan.holds.items()},

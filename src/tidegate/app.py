@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -25,16 +26,20 @@ from tidegate.carry.choice import DIRECT, STREAMS, Choice
 from tidegate.clock import Clock
 from tidegate.config import CarrierChoice, parse
 from tidegate.disk.writers import ignore_lease_signals
-from tidegate.errors import ConfigFaults, LedgerLost
+from tidegate.doors import House
+from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone
 from tidegate.health import Health
+from tidegate.ledger import Books
 from tidegate.logs import set_up
+from tidegate.routes import Routes, Site, posted_sources
 from tidegate.view.snapshot import write
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tidegate.carry import Carrier
-    from tidegate.config import Config
+    from tidegate.config import Config, Source
+    from tidegate.ipc import Nucleus
     from tidegate.ledger import Ledger
 
 GRACE_SECONDS = 3.0
@@ -45,12 +50,21 @@ MEMORY_SECONDS = 60.0
 ROOM_BYTES = 16 * 2**20
 """Free space at which a ledger in memory goes back to the disk."""
 
+TURN_SECONDS = 0.0005
+"""How long a thread keeps Python to itself. With the usual 5 ms an answer waits long behind uploads."""
+
+PATIENCE_SECONDS = 15.0
+"""Between two attempts to use a work directory that is taken, or cannot be used."""
+
 UNAVAILABLE_SECONDS = 15.0
 """How long a single pass waits for a carrier that is away, before it gives up."""
 
 _NUCLEUS = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
 
-_LIVE = ("bandwidth", "time_zone", "log_level", "log_format")
+_LIVE = (
+    *("bandwidth", "time_zone", "log_level", "log_format", "file"),
+    *("local_topics", "cloud_topics", "metrics", "metrics_namespace", "metrics_seconds"),
+)
 """Settings that a running agent follows; for the others a new one takes its place, around the same ledger."""
 
 log = logging.getLogger(__name__)
@@ -59,6 +73,11 @@ log = logging.getLogger(__name__)
 def thing_name(config: Config) -> str:
     """Return the name of this device: configured, else Greengrass's, else the host's."""
     return config.thing or os.environ.get("AWS_IOT_THING_NAME") or socket.gethostname()
+
+
+def environment() -> Mapping[str, str]:
+    """Return what the environment says of AWS, proxies and credentials."""
+    return os.environ
 
 
 def in_greengrass() -> bool:
@@ -81,6 +100,16 @@ def nucleus_access() -> tuple[str, str] | None:
     """Return the path of the nucleus' socket and our token for it; None where no nucleus has started us."""
     path, token = os.environ.get(_NUCLEUS), os.environ.get("SVCUID")
     return (path, token) if path and token else None
+
+
+def end_as_told() -> None:
+    """End the process by the signal that asked for it. The ledger must be closed.
+
+    The classic nucleus takes code 0 as the end of our work and never starts us again; systemd, under
+    nucleus lite, takes any other code as a failure. Who ends by SIGTERM is understood by both.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def default_work_dir() -> Path:
@@ -113,11 +142,18 @@ class App:
         *,
         raw: Mapping[str, object],
         watched: Watched | None = None,
+        nucleus: Nucleus | None = None,
+        faults: Sequence[str] = (),
         once: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """`raw` is what `config` was parsed from; what is `watched` for changes brings the next ones."""
+        """`raw` is what `config` was parsed from; what is `watched` for changes brings the next ones.
+
+        `faults` are those of a newer one that cannot be used. With a `nucleus` there are topics to ask on.
+        """
         self._watched = watched
+        self._nucleus = nucleus
+        self._faults = faults
         self._raw = raw
         self._config = _with_port(config)
         self._folder = folder
@@ -125,29 +161,59 @@ class App:
         self._timeout = timeout
         self._clock = Clock()
         self._health = Health(self._clock.wall)
+        self._routes = Routes(self._clock)
+        self._mended = False
         self._stopping = threading.Event()
         self._agent: Agent | None = None
+        self._doors: House | None = None
+        self._site_now: Site | None = None
+        if nucleus:
+            nucleus.busy = lambda: self._agent is not None and self._agent.is_releasing
+
+    def run_patiently(self) -> int:
+        """Run as a component: wait for a work directory that is taken or cannot be used, and say so.
+
+        A nucleus gives up a component that ends three times in an hour. Raises `NucleusGone`.
+        """
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                return self.run()
+            except (Locked, OSError) as err:
+                if said != (said := str(err)):
+                    log.error("waiting for the work directory: %s", err)  # noqa: TRY400
+            if self._nucleus and (reason := self._nucleus.lost):
+                raise NucleusGone(reason)
+            self._stopping.wait(PATIENCE_SECONDS)
+        return 0
 
     def run(self) -> int:
         """Run until told to stop (or, with `once`, until all is settled). Raises `Locked`."""
-        lock = workdir.Lock(self._folder)
-        self._keep_configuration()
-        ignore_lease_signals()
+        sys.setswitchinterval(TURN_SECONDS)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self._agent.scan_now() if self._agent else None)
+        lock = workdir.Lock(self._folder)
         try:
+            self._keep_configuration()
+            ignore_lease_signals()
+            self._doors = House(self._routes, self._folder, self._nucleus, self._clock)
             in_memory = False
             while True:
                 try:
                     code = self._run_agent(in_memory=in_memory)
                 except LedgerLost as err:
                     in_memory = self._mend(err)
+                    self._mended = True
                     continue
                 if code is not None:
                     return code
                 in_memory = False
         finally:
+            self._routes.give_up()
+            if self._doors:
+                self._doors.close()
+                self._doors = None
             lock.release()
 
     def stop(self) -> None:
@@ -182,28 +248,81 @@ class App:
             thing=thing_name(self._config),
             never=own_folders(self._config, self._folder),
             lists=self._folder / "evicted",
+            posted=self._posted,
+            archives=workdir.archives_path(self._folder),
             clock=self._clock,
             health=self._health,
             once=self._once,
         )
+        books = ledger.books if in_memory else Books(workdir.ledger_path(self._folder))
         try:
+            self._open_doors(self._site(agent, ledger, books, chooser, in_memory=in_memory))
             agent.start()
             code = self._watch_over(agent, in_memory=in_memory)
         finally:
+            self._routes.detach()
+            if self._doors:
+                self._doors.serve(None)
             if not agent.stop(GRACE_SECONDS):
                 log.warning("some steps did not end in time; the next start takes up what they left")
             for carrier in carriers.values():
                 carrier.close()
             self._write_snapshot(agent, in_memory=in_memory)
+            books.close()
             ledger.close()
         if agent.lost and code is None:
             raise agent.lost
         return code
 
+    @property
+    def _posted(self) -> tuple[Source, ...]:
+        """The ways of objects that are posted."""
+        return posted_sources(self._config, self._folder)
+
+    def _site(self, agent: Agent, ledger: Ledger, books: Books, chooser: Choice, *, in_memory: bool) -> Site:
+        """Put together what the routes work on."""
+        return Site(
+            agent=agent,
+            config=self._config,
+            raw=self._raw,
+            ledger=ledger,
+            books=books,
+            posted=self._posted,
+            choose=chooser.of,
+            thing=thing_name(self._config),
+            never=own_folders(self._config, self._folder),
+            folder=self._folder,
+            clock=self._clock,
+            in_memory=in_memory,
+        )
+
+    def _open_doors(self, site: Site) -> None:
+        """Have requests answered and events told, with faults that are known before there was an agent."""
+        self._site_now = site
+        self._routes.attach(site, mended=self._mended)
+        if not self._nucleus:  # nobody would ever take them
+            site.ledger.events.kinds = frozenset()
+        if self._doors:
+            self._doors.serve(site)
+            self._doors.open(self._config, site.thing)
+        if self._faults:
+            self._reject(self._faults)
+
+    def _reject(self, faults: Sequence[str]) -> None:
+        """Go on with the last good configuration, and say so everywhere."""
+        self._faults = ()
+        self._routes.faults(faults)
+        for sentence in faults:
+            log.error("the changed configuration is not used, the last good one is: %s", sentence)
+        if self._site_now:
+            body = {"faults": list(faults), "count": len(faults)}
+            self._site_now.ledger.events.record("configuration-rejected", body, now=self._clock.wall())
+
     def _carriers(self, chooser: Choice, ledger: Ledger) -> dict[str, Carrier]:
         """Make those that are needed: what is not imported takes no memory."""
         carriers: dict[str, Carrier] = {}
-        may_be_streams = [chooser.may_be_streams(source) for source in self._config.sources]
+        sources = (*self._config.sources, *self._posted)
+        may_be_streams = [chooser.may_be_streams(source) for source in sources]
         if any(may_be_streams) or ledger.busy_lanes():
             from tidegate.carry.streams import Streams  # noqa: PLC0415 - brings the SDK along
 
@@ -214,18 +333,19 @@ class App:
                 steady=self._clock.steady,
                 wall=self._clock.wall,
             )
-        if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in self._config.sources):
-            from tidegate.carry.direct import Direct, Throttle, connect  # noqa: PLC0415 - needs a client of S3
+        if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in sources):
+            from tidegate.carry.direct import Direct, Terms, Throttle, connect  # noqa: PLC0415 - needs a client of S3
 
             thing = thing_name(self._config)
             carriers[DIRECT] = Direct(
-                self._config.sources,
+                sources,
                 ledger,
                 connect=lambda settings: connect(settings, os.environ, thing=thing),
                 thing=thing,
                 spool=self._folder / "spool",
                 throttle=Throttle(self._bandwidth, self._clock.steady),
-                workers=self._config.max_concurrent,
+                limit=self._config.max_concurrent,
+                annex=Terms() if len(os.sched_getaffinity(0)) > 1 else None,
                 steady=self._clock.steady,
                 jitter=random.random,
             )
@@ -244,6 +364,7 @@ class App:
             agent.woken.clear()
             if self._clock.steady() - written >= SNAPSHOT_SECONDS:
                 self._write_snapshot(agent, in_memory=in_memory)
+                self._routes.step()
                 written = self._clock.steady()
             if agent.lost:
                 return None
@@ -265,16 +386,25 @@ class App:
             raw = self._watched.changed() if self._watched else None
             config = None if raw is None else _with_port(parse(raw))
         except ConfigFaults as err:
-            for sentence in err.faults:
-                log.error("the changed configuration is not used, the last good one is: %s", sentence)  # noqa: TRY400
+            self._reject(err.faults)
             return False
-        if raw is None or config is None or config == self._config:
+        if raw is None or config is None:
+            return False
+        self._routes.faults(())
+        if self._doors:
+            self._doors.wake()
+        if config == self._config:
             return False
         before, self._raw, self._config = self._config, raw, config
         self._keep_configuration()
         set_up(config.log_level, config.log_format)
+        if self._doors:
+            self._doors.open(config, thing_name(config))
         log.warning("the configuration has changed, and is used from now on")
-        return dataclasses.replace(config, **{key: getattr(before, key) for key in _LIVE}) != before
+        live = set(_LIVE)
+        if any(source.schedule for source in config.sources):  # cycles have to be told
+            live.remove("time_zone")
+        return dataclasses.replace(config, **{key: getattr(before, key) for key in live}) != before
 
     def _keep_configuration(self) -> None:
         with contextlib.suppress(OSError):  # a full disk must not stop delivery

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate import __version__, app, workdir
+from tidegate import __version__, agent_cli, app, fleet_cli, restore_cli, workdir
 from tidegate.clock import Clock
 from tidegate.config import Config, parse
-from tidegate.config.file import Watched, load
+from tidegate.config.file import Watched
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone, TidegateError
 from tidegate.ledger import Books, Ledger
 from tidegate.logs import set_up
@@ -98,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(commands, shared)
     _add_asking(commands, shared)
     _add_mending(commands, shared)
+    agent_cli.add(functools.partial(_command, commands, shared))
+    restore_cli.add(commands, shared)
+    fleet_cli.add(functools.partial(_command, commands, None))
     return parser
 
 
@@ -181,14 +185,15 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    raw = load(options.config)
+    watched = Watched(options.config)
+    raw = watched.load()
     config = parse(raw)
     set_up(config.log_level, config.log_format)
     agent = app.App(
         config,
         options.work_dir,
         raw=raw,
-        watched=None if options.once else Watched(options.config),
+        watched=None if options.once else watched,
         once=options.once,
         timeout=options.timeout,
     )
@@ -199,10 +204,15 @@ def _component(path: str, token: str) -> int:
     from tidegate.ipc import Configuration, Nucleus  # noqa: PLC0415 - brings the SDK along
 
     set_up("INFO", "Text")  # until it is known what is wanted
-    configuration = Configuration(Nucleus(path, token))
-    raw, config = configuration.first_good()
+    nucleus, folder = Nucleus(path, token), app.default_work_dir()
+    configuration = Configuration(nucleus)
+    raw, config, faults = configuration.first_good(workdir.kept_configuration(folder))
     set_up(config.log_level, config.log_format)
-    return app.App(config, app.default_work_dir(), raw=raw, watched=configuration).run()
+    agent = app.App(config, folder, raw=raw, watched=configuration, nucleus=nucleus, faults=faults)
+    code = agent.run_patiently()
+    if code == 0:  # for the classic nucleus it would mean that we are done for good
+        app.end_as_told()
+    return code
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -228,6 +238,7 @@ def _explain(options: argparse.Namespace) -> int:
             thing=app.thing_name(config),
             never=app.own_folders(config, options.work_dir),
             moment=clock.now(),
+            archives=workdir.archives_path(options.work_dir),
         )
         if config and choice
         else []
@@ -246,9 +257,11 @@ def _retry(options: argparse.Namespace) -> int:
     if not workdir.ledger_path(options.work_dir).exists():
         return _no_agent(options.work_dir)
     path = None if options.all else os.path.abspath(options.path)  # noqa: PTH100
-    ledger = Ledger(workdir.ledger_path(options.work_dir), jitter=float)
-    count = ledger.retry(path, now=Clock().wall())
-    ledger.close()
+    count = agent_cli.retry(options.work_dir, path)
+    if count is None:  # no agent runs: then it is for the next one
+        ledger = Ledger(workdir.ledger_path(options.work_dir), jitter=float)
+        count = ledger.retry(path, now=Clock().wall())
+        ledger.close()
     print(
         f"{count} file(s) will be tried again at once"
         if count
@@ -258,7 +271,7 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    config = parse(load(options.file))
+    config = parse(Watched(options.file).load())
     print(f"{options.file} is a good configuration.\n")
     print(render.configuration(config))
     return 0
@@ -266,7 +279,7 @@ def _check_config(options: argparse.Namespace) -> int:
 
 def _configuration(options: argparse.Namespace) -> Config | None:
     if options.config:
-        return parse(load(options.config))
+        return parse(Watched(options.config).load())
     kept = workdir.kept_configuration(options.work_dir)
     return parse(kept) if kept else None
 

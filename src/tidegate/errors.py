@@ -7,6 +7,7 @@ their library. The rest of this tree is about starting up.
     TidegateError
     ├── Unavailable        try again later; costs no attempt
     ├── Refused            trying again is unlikely to help; costs an attempt
+    │   └── NotAllowed     for want of a right that a deployment may yet give
     ├── ConfigFaults       the configuration is wrong, with all faults listed
     ├── Locked             another agent owns this work directory
     ├── NucleusGone        what started us cannot be reached; only another process can
@@ -31,6 +32,10 @@ class Unavailable(TidegateError):  # noqa: N818 - the vocabulary of the project
 
 class Refused(TidegateError):  # noqa: N818 - the vocabulary of the project
     """Something said no. A few more tries, then quarantine."""
+
+
+class NotAllowed(Refused):
+    """Somebody has not given us the right. It may come with the next deployment."""
 
 
 class ConfigFaults(TidegateError):  # noqa: N818 - it holds several

@@ -1,4 +1,7 @@
-"""The nouns of tidegate. Values only: nothing here reads a disk, a clock or a network."""
+"""The nouns of tidegate. Values only: nothing here reads a disk, a clock or a network.
+
+Those of which each file needs several are named tuples, which are made in a quarter of the time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import enum
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +29,7 @@ class Moment:
     trusted_for: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What tells one version of a file from every other, without reading it.
 
     The kernel sets `ctime_ns` at every change of content or metadata and no program can set it back,
@@ -48,14 +50,13 @@ class Fingerprint:
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
         """Read what `str` wrote."""
-        return cls(*map(int, text.split(":")))
+        return cls._make(map(int, text.split(":")))
 
     def __str__(self) -> str:
         return f"{self.device}:{self.inode}:{self.size}:{self.mtime_ns}:{self.ctime_ns}"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One version of one local file. `path` is absolute; bytes that are not UTF-8 are surrogates."""
 
     path: str
@@ -67,8 +68,7 @@ class Candidate:
         return hashlib.blake2b(os.fsencode(text), digest_size=16).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(NamedTuple):
     """One object in S3."""
 
     bucket: str
@@ -136,7 +136,7 @@ class Outcome:
     """One piece of news from a carrier about the promise with this receipt.
 
     `promise` is the id that the carrier names; only if it names none (None) is the receipt all there is.
-    `wait` is for how many seconds it should not be sent AGAIN.
+    `wait` is for how many seconds it should not be sent AGAIN. `etag` is that of a stored object, if told.
     """
 
     verdict: Verdict
@@ -145,6 +145,7 @@ class Outcome:
     note: str = ""
     promise: bytes | None = None
     wait: float = 0.0
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

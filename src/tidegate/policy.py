@@ -29,12 +29,18 @@ NAME_METADATA = "original-name"
 """Object metadata that holds the name a file had, percent-encoded, where the key had to differ from it."""
 
 
+TYPE_METADATA = "content-type"
+"""Metadata of a promise that says what its bytes are, where somebody has said so. Not kept as metadata."""
+
+
 class Hold(enum.Enum):
     """Why a file may not go yet."""
 
     OPEN = "a process has it open for writing"
     QUIET = "changed too recently"
     NEWEST = "newest of its group"
+    TAKEN = "another version of it has gone in this cycle"
+    CHANGED = "changed while it was packed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,17 @@ def unchanged_seconds(mark: Fingerprint, moment: Moment, first_seen: float | Non
 
 
 def plan(
-    source: Source, candidate: Candidate, *, carrier: str, thing: str, now: float
+    source: Source,
+    candidate: Candidate,
+    *,
+    carrier: str,
+    thing: str,
+    now: float,
+    cycle: float | None = None,
 ) -> tuple[Transfer, str]:
     """Decide, once, where a file goes. The text, if any, says why it cannot go there.
 
-    `now` is in wall-clock seconds.
+    `now`, and when the `cycle` began, are in wall-clock seconds.
     """
     path = candidate.path[len(source.glob.root) :].lstrip("/")
     refusal = ""
@@ -110,6 +122,7 @@ def plan(
             path=path,
             mtime_ns=candidate.fingerprint.mtime_ns,
             now=now,
+            cycle=cycle,
         )
     except Refused as err:
         key, refusal = "", str(err)

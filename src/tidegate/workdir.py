@@ -25,6 +25,11 @@ def ledger_path(folder: Path) -> Path:
     return folder / "ledger.db"
 
 
+def archives_path(folder: Path) -> Path:
+    """Where the bodies of archives are, and the lists of their members."""
+    return folder / "archives"
+
+
 class Lock:
     """Ownership of a work directory, for as long as the process lives."""
 

@@ -7,37 +7,49 @@ import threading
 from tidegate.carry.direct.jobs import Gathered, Jobs
 
 
-def taken(jobs: Jobs[str], count: int) -> list[str]:
+def taken(jobs: Jobs[str, str], count: int) -> list[str]:
+    """Take so many jobs, and keep their places."""
     found = [jobs.get() for _ in range(count)]
     return [job for one in found if one is not None for job in one[:1]]
 
 
+def done(jobs: Jobs[str, str], count: int) -> list[str]:
+    """Do so many jobs, one after the other."""
+    found = []
+    for _ in range(count):
+        one = jobs.get()
+        assert one is not None
+        found.append(one[0])
+        jobs.done(large=one[1])
+    return found
+
+
 def test_urgent_ones_go_first_and_equals_in_order() -> None:
-    jobs: Jobs[str] = Jobs(1)
+    jobs: Jobs[str, str] = Jobs(1)
     for urgency, job in ((5, "a"), (5, "b"), (1, "urgent"), (9, "late")):
         jobs.put(urgency, job)
-    assert taken(jobs, 4) == ["urgent", "a", "b", "late"]
+    assert done(jobs, 4) == ["urgent", "a", "b", "late"]
 
 
-def test_one_worker_is_left_for_small_files_however_many_large_ones_wait() -> None:
-    jobs: Jobs[str] = Jobs(3)
+def test_one_place_is_left_for_small_files_however_many_large_ones_wait() -> None:
+    jobs: Jobs[str, str] = Jobs(3)
     for number in range(5):
         jobs.put_large(5, f"large {number}")
     assert taken(jobs, 2) == ["large 0", "large 1"]
     jobs.put(5, "small")
     assert taken(jobs, 1) == ["small"]
-    jobs.done_with_large()
+    jobs.done(large=True)
     assert taken(jobs, 1) == ["large 2"]
 
 
-def test_a_single_worker_serves_both() -> None:
-    jobs: Jobs[str] = Jobs(1)
+def test_a_single_place_serves_both() -> None:
+    jobs: Jobs[str, str] = Jobs(1)
     jobs.put_large(5, "large")
-    assert taken(jobs, 1) == ["large"]
+    assert done(jobs, 1) == ["large"]
 
 
 def test_what_was_begun_is_finished_before_another_large_one_is_begun() -> None:
-    jobs: Jobs[str] = Jobs(9)
+    jobs: Jobs[str, str] = Jobs(9)
     first = jobs.put_large(5, "first")
     jobs.put_large(5, "second")
     assert taken(jobs, 1) == ["first"]
@@ -46,7 +58,7 @@ def test_what_was_begun_is_finished_before_another_large_one_is_begun() -> None:
 
 
 def test_the_pieces_of_a_large_file_take_turns_with_small_ones() -> None:
-    jobs: Jobs[str] = Jobs(9)
+    jobs: Jobs[str, str] = Jobs(9)
     number = jobs.put_large(5, "large")
     jobs.put(5, "a")
     assert taken(jobs, 1) == ["large"]
@@ -56,14 +68,70 @@ def test_the_pieces_of_a_large_file_take_turns_with_small_ones() -> None:
 
 
 def test_an_urgent_large_file_goes_before_small_ones_that_are_not() -> None:
-    jobs: Jobs[str] = Jobs(9)
+    jobs: Jobs[str, str] = Jobs(9)
     jobs.put(5, "small")
     jobs.put_large(1, "large")
     assert taken(jobs, 2) == ["large", "small"]
 
 
+def test_light_jobs_take_their_turn_with_all_others() -> None:
+    jobs: Jobs[str, str] = Jobs(9)
+    jobs.put_light(5, "light a")
+    jobs.put(5, "small")
+    jobs.put_light(5, "light b")
+    jobs.put_light(1, "urgent")
+    assert [jobs.get_light(), jobs.get_light(), jobs.get_light()] == ["urgent", "light a", None]
+    assert taken(jobs, 1) == ["small"]
+    assert jobs.get_light() == "light b"
+
+
+def test_no_more_is_done_at_a_time_than_was_said() -> None:
+    jobs: Jobs[str, str] = Jobs(2)
+    for name in "abc":
+        jobs.put_light(5, name)
+    assert [jobs.get_light() for _ in range(3)] == ["a", "b", None]
+    jobs.done()
+    assert jobs.get_light() == "c"
+
+
+def test_who_asked_in_vain_for_light_jobs_is_told_once_when_there_is_one() -> None:
+    told: list[bool] = []
+    jobs: Jobs[str, str] = Jobs(2, lambda: told.append(True))
+    jobs.put_light(5, "a")
+    assert not told  # nobody had asked
+    assert [jobs.get_light(), jobs.get_light()] == ["a", None]
+    jobs.put_light(5, "b")
+    jobs.put_light(5, "c")
+    assert len(told) == 1
+
+
+def test_light_jobs_are_lent_with_all_free_places_and_half_of_them_while_others_wait() -> None:
+    jobs: Jobs[str, str] = Jobs(8)
+    for name in "abcd":
+        jobs.put_light(5, name)
+    assert jobs.get_light() == "a"
+    assert jobs.many_light(3, 5)
+    held = jobs.lend(0)
+    assert held == 7
+    assert jobs.get_light() is None  # they are for the borrower
+    assert jobs.take_light(lambda name: name != "d") == ["b", "c"]
+    jobs.put(5, "small")
+    held = jobs.lend(held)
+    assert held == 4
+    assert taken(jobs, 1) == ["small"]
+    jobs.done()
+    jobs.repay(held)
+    assert jobs.get_light() == "d"
+
+
+def test_few_light_jobs_are_not_many() -> None:
+    jobs: Jobs[str, str] = Jobs(8)
+    jobs.put_light(5, "a")
+    assert not jobs.many_light(2, 0.01)
+
+
 def test_who_waits_is_sent_home() -> None:
-    jobs: Jobs[str] = Jobs(2)
+    jobs: Jobs[str, str] = Jobs(2)
     found: list[object] = []
     waiting = threading.Thread(target=lambda: found.append(jobs.get()))
     waiting.start()
@@ -83,8 +151,7 @@ def gathered(news: Gathered[int], limit: int = 9) -> list[int] | None:
 
 def test_news_comes_together_as_soon_as_no_more_is_expected() -> None:
     news: Gathered[int] = Gathered(10, 30)
-    for _ in range(3):
-        news.expect()
+    news.expect(3)
     for number in range(3):
         news.put(number)
     assert gathered(news, limit=2) == [0, 1]
@@ -95,18 +162,23 @@ def test_news_comes_together_as_soon_as_no_more_is_expected() -> None:
 def test_news_comes_when_there_is_enough_of_it() -> None:
     news: Gathered[int] = Gathered(2, 30)
     for number in range(3):
-        news.expect()
-        news.expect()
+        news.expect(2)
         news.put(number)
     assert gathered(news) == [0, 1, 2]
 
 
 def test_news_is_not_held_back_for_long_by_what_is_still_expected() -> None:
     news: Gathered[int] = Gathered(10, 0.01)
-    news.expect()
-    news.expect()
+    news.expect(2)
     news.put(1)
     assert gathered(news) == [1]
+
+
+def test_news_of_many_comes_as_one_piece() -> None:
+    news: Gathered[int] = Gathered(10, 30)
+    news.expect(3)
+    news.put_all([1, 2, 3])
+    assert gathered(news) == [1, 2, 3]
 
 
 def test_who_waits_for_news_can_be_woken_without_any() -> None:

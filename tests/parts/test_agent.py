@@ -47,6 +47,7 @@ def agent(root: Path, ledger: Ledger) -> Iterator[Agent]:
         thing="thing",
         never=frozenset(),
         lists=root / "evicted",
+        archives=root / "archives",
         clock=clock,
         health=Health(clock.wall),
     )

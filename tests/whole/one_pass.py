@@ -122,7 +122,7 @@ class MinedDirect(Mined):
             thing="thing",
             spool=folder / "spool",
             throttle=MinedThrottle(bomb),
-            workers=1,
+            limit=1,
             steady=time.monotonic,
             jitter=lambda: 0.5,
             poll_seconds=0.05,

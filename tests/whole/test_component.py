@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 import tidegate
 from tests.helpers import eventually, write
 from tests.standins.faulty_s3 import FaultyS3
-from tests.standins.nucleus import CLASSIC, LITE, NucleusStandIn
+from tests.standins.nucleus import CLASSIC, LITE, IpcError, NucleusStandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +27,42 @@ pytestmark = pytest.mark.slow
 SECONDS = 20.0
 GONE = 6
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+ACCESS = {
+    "aws.greengrass.ipc.pubsub": {
+        "tidegate:pubsub:requests": {
+            "operations": ["aws.greengrass#SubscribeToTopic"],
+            "resources": ["tidegate/+/+"],
+        },
+        "tidegate:pubsub:answers": {
+            "operations": ["aws.greengrass#PublishToTopic"],
+            "resources": [
+                "tidegate/*/accepted",
+                "tidegate/*/rejected",
+                "tidegate/events/*",
+                "tidegate/pulse/*",
+                "cloudwatch/metric/put",
+            ],
+        },
+    },
+    "aws.greengrass.ipc.mqttproxy": {
+        "tidegate:mqttproxy:requests": {
+            "operations": ["aws.greengrass#SubscribeToIoTCore"],
+            "resources": ["tidegate/+/+/+"],
+        },
+        "tidegate:mqttproxy:answers": {
+            "operations": ["aws.greengrass#PublishToIoTCore"],
+            "resources": [
+                "tidegate/*/accepted",
+                "tidegate/*/rejected",
+                "tidegate/*/events/*",
+                "tidegate/*/pulse/*",
+            ],
+        },
+    },
+}
+"""What docs/ROUTES.md says that has to be allowed, and nothing else."""
 
 
 class Device:
@@ -49,7 +88,7 @@ class Device:
             "HoldBack": "None",
             "Carrier": "Direct",
             "S3": {"EndpointUrl": self.s3.url},
-            "accessControl": {},
+            "accessControl": ACCESS,
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -66,6 +105,13 @@ class Device:
                 stderr=output,
             )
         return self._process
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Own the work directory."""
+        with (self.work / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def says(self, text: str) -> None:
         eventually(lambda: text in self._log.read_text(), SECONDS)
@@ -95,6 +141,36 @@ def stopped(process: subprocess.Popen[bytes]) -> int:
     return process.wait(5)  # later, the classic nucleus kills
 
 
+TOLD = -signal.SIGTERM
+"""How a component ends that was told to. With 0 the classic nucleus would never start it again."""
+
+
+def is_open(device: Device, base: str) -> bool:
+    return any(it[2] == f"{base}/+/+" for it in device.nucleus.subscriptions)
+
+
+def ask(device: Device, route: str, body: dict[str, Any] | None = None, *, cloud: bool = False) -> Any:
+    base = f"tidegate/{device.nucleus.thing_name}" if cloud else "tidegate"
+    eventually(lambda: is_open(device, base), SECONDS)
+    return device.nucleus.request(f"{base}/{route}", body or {}, iot_core=cloud, seconds=SECONDS)
+
+
+def accepted(device: Device, route: str, *, cloud: bool = False) -> Any:
+    """Ask until the agent behind the door is there, too."""
+    return eventually(
+        lambda: next(
+            (body for verdict, body in [ask(device, route, cloud=cloud)] if verdict == "accepted"), None
+        ),
+        SECONDS,
+    )
+
+
+def events(device: Device, kind: str, *, cloud: bool = False) -> list[dict[str, Any]]:
+    topic = f"tidegate/{device.nucleus.thing_name}/events/{kind}" if cloud else f"tidegate/events/{kind}"
+    messages = device.nucleus.iot_core_received if cloud else device.nucleus.published
+    return [one.json() for one in messages if one.topic == topic]
+
+
 def test_a_component_is_configured_delivers_follows_a_merge_survives_a_bad_one_and_stops(device) -> None:
     process = device.start()
     device.delivers("first.csv", "first.csv")
@@ -109,7 +185,7 @@ def test_a_component_is_configured_delivers_follows_a_merge_survives_a_bad_one_a
     device.nucleus.configure({"Interval": 1, "ObjectKeyPrefix": "better"}, reset=["/Nonsense"])
     eventually(lambda: device._log.read_text().count("is used from now on") == 2, SECONDS)
     device.delivers("fourth.csv", "better/fourth.csv")
-    assert stopped(process) == 0
+    assert stopped(process) == TOLD
 
 
 def test_a_deployment_on_classic_learns_what_is_wrong_before_anything_changes(device) -> None:
@@ -124,7 +200,7 @@ def test_a_deployment_on_classic_learns_what_is_wrong_before_anything_changes(de
     assert device.nucleus.deploy({"Interval": "1", "ObjectKeyPrefix": "site"})[0] != "REJECTED"
     device.says("is used from now on")
     device.delivers("second.csv", "site/second.csv")
-    assert stopped(process) == 0
+    assert stopped(process) == TOLD
 
 
 def test_a_component_that_is_not_configured_waits_for_it_and_can_be_stopped_meanwhile(device) -> None:
@@ -132,11 +208,11 @@ def test_a_component_that_is_not_configured_waits_for_it_and_can_be_stopped_mean
     process = device.start()
     device.says("waiting for a better configuration: PathName: is missing")
     device.says("waiting for a better configuration: LogLevel: ")
-    assert stopped(process) == -signal.SIGTERM
+    assert stopped(process) == TOLD
     process = device.start()
     device.nucleus.configure({"PathName": f"{device.data}/*.csv", "LogLevel": "INFO"})
     device.delivers("first.csv", "first.csv")
-    assert stopped(process) == 0
+    assert stopped(process) == TOLD
 
 
 def test_a_lost_connection_ends_the_process_once_with_its_own_code_and_a_new_one_goes_on(device) -> None:
@@ -147,7 +223,8 @@ def test_a_lost_connection_ends_the_process_once_with_its_own_code_and_a_new_one
     device.says("the connection to the nucleus is lost")
     process = device.start()
     device.delivers("second.csv", "second.csv")
-    assert stopped(process) == 0
+    eventually(lambda: accepted(device, "statistics/get")["totals"]["uploaded"] == 2, SECONDS)
+    assert stopped(process) == TOLD
 
 
 def test_a_connection_that_is_lost_while_waiting_for_a_configuration_ends_it_too(device) -> None:
@@ -163,3 +240,130 @@ def test_the_commands_work_inside_a_component_as_elsewhere(device) -> None:
     device.says("no agent ever ran in")
     assert device.start("--help").wait(SECONDS) == 0
     device.says("As a Greengrass component it needs no command")
+
+
+@pytest.mark.parametrize("cloud", [False, True], ids=["local", "cloud"])
+def test_a_component_is_asked_how_things_go_and_answers(device, cloud) -> None:
+    process = device.start()
+    device.delivers("first.csv", "first.csv")
+    eventually(lambda: accepted(device, "statistics/get", cloud=cloud)["totals"]["uploaded"] == 1, SECONDS)
+    verdict, body = ask(device, "nonsense/get", cloud=cloud)
+    assert (verdict, body["status"]) == ("rejected", 404)
+    assert stopped(process) == TOLD
+
+
+def test_a_bad_configuration_is_told_in_the_log_in_statistics_and_as_an_event_and_a_restart_keeps_the_last_good(
+    device,
+) -> None:
+    process = device.start()
+    device.delivers("first.csv", "first.csv")
+    device.nucleus.configure({"Interval": "often", "Nonsense": "1"})
+    device.says("the last good one is: Interval")
+    eventually(lambda: accepted(device, "statistics/get")["configuration"]["count"] == 2, SECONDS)
+    for cloud in (False, True):
+        (event,) = eventually(lambda c=cloud: events(device, "configuration-rejected", cloud=c), SECONDS)
+        assert event["count"] == 2
+    assert stopped(process) == TOLD
+    process = device.start()  # as lite does with each deployment that changes the configuration
+    device.delivers("second.csv", "second.csv")
+    eventually(lambda: accepted(device, "statistics/get")["configuration"]["count"] == 2, SECONDS)
+    device.nucleus.configure({"Interval": "1", "ObjectKeyPrefix": "site"}, reset=["/Nonsense"])
+    device.says("is used from now on")
+    device.delivers("third.csv", "site/third.csv")
+    assert accepted(device, "statistics/get")["configuration"]["count"] == 0
+    assert stopped(process) == TOLD
+
+
+def test_what_the_nucleus_cannot_carry_comes_from_a_file(device, tmp_path) -> None:
+    exclude = [f"pattern-{number:04}-*.csv" for number in range(200)]
+    if device.nucleus.lite:
+        with pytest.raises(IpcError):
+            device.nucleus.configure({"Exclude": exclude})
+    file = tmp_path / "more.yaml"
+    file.write_text(yaml.safe_dump({"Exclude": exclude, "ObjectKeyPrefix": "site"}))
+    device.nucleus.configure({"ConfigurationFile": str(file)})
+    process = device.start()
+    device.delivers("first.csv", "site/first.csv")
+    write(device.data / "pattern-0001-x.csv")
+    file.write_text(yaml.safe_dump({"Exclude": exclude, "ObjectKeyPrefix": "other"}))
+    device.says("is used from now on")
+    device.delivers("second.csv", "other/second.csv")
+    assert (device.data / "pattern-0001-x.csv").exists()
+    assert stopped(process) == TOLD
+
+
+def test_another_agent_in_the_work_directory_is_waited_for_not_crashed_about(device) -> None:
+    with device.lock():
+        process = device.start()
+        device.says("waiting for the work directory: ")
+        assert stopped(process) == TOLD
+        process = device.start()
+        device.says("belongs to an agent that runs")
+        assert process.poll() is None
+    device.delivers("first.csv", "first.csv")
+    assert stopped(process) == TOLD
+
+
+@pytest.mark.parametrize("device", [LITE], indirect=True)
+def test_a_message_that_kills_a_subscription_keeps_requests_away_only_for_a_while(device) -> None:
+    process = device.start()
+    assert accepted(device, "statistics/get")
+    device.nucleus.publish("tidegate/anything/post", {"list": list(range(60))})
+    assert not is_open(device, "tidegate")
+    eventually(lambda: is_open(device, "tidegate"), 60.0)
+    assert accepted(device, "statistics/get")
+    assert stopped(process) == TOLD
+
+
+def test_offline_a_component_delivers_tells_what_it_can_and_catches_up_later(device) -> None:
+    process = device.start()
+    device.nucleus.go_offline()
+    device.delivers("first.csv", "first.csv")
+    device.nucleus.configure({"Interval": "often"})
+    eventually(lambda: events(device, "configuration-rejected"), SECONDS)
+    assert not events(device, "configuration-rejected", cloud=True)
+    device.nucleus.go_online()
+    eventually(lambda: events(device, "configuration-rejected", cloud=True), 60.0)
+    assert stopped(process) == TOLD
+
+
+def test_a_nucleus_that_says_nothing_any_more_does_not_keep_a_component_from_stopping_in_time(device) -> None:
+    process = device.start()
+    assert accepted(device, "statistics/get")
+    assert accepted(device, "statistics/get", cloud=True)
+    device.nucleus.silent_on.add("*")
+    path = write(device.data / "a.csv", "1")
+    eventually(lambda: not path.exists(), SECONDS)  # files go on
+    device.nucleus.kill_subscriptions()
+    assert stopped(process) == TOLD
+
+
+def test_topics_follow_the_configuration(device) -> None:
+    process = device.start()
+    assert accepted(device, "statistics/get")
+    rights = {"operations": ["*"], "resources": ["line/7/*"]}
+    access = {"aws.greengrass.ipc.pubsub": {"tidegate:pubsub:other": rights}}
+    device.nucleus.configure({"LocalTopicBase": "line/7", "CloudTopicBase": "None", "accessControl": access})
+    eventually(lambda: is_open(device, "line/7"), SECONDS)
+    eventually(lambda: not is_open(device, "tidegate"), SECONDS)
+    eventually(lambda: not is_open(device, f"tidegate/{device.nucleus.thing_name}"), SECONDS)
+    assert stopped(process) == TOLD
+
+
+def test_cloudwatch_is_told_when_that_is_wanted(device) -> None:
+    device.nucleus.configure({"CloudWatchMetrics": "true", "MetricsInterval": "10"})
+    process = device.start()
+    eventually(
+        lambda: [one for one in device.nucleus.published if one.topic == "cloudwatch/metric/put"], SECONDS
+    )
+    assert stopped(process) == TOLD
+
+
+def test_an_update_of_components_is_not_held_up_when_nothing_is_let_go(device) -> None:
+    process = device.start()
+    device.delivers("first.csv", "first.csv")
+    if device.nucleus.lite:
+        assert device.nucleus.ask_to_update() is None
+    else:
+        assert device.nucleus.ask_to_update(seconds=5)["recheckAfterMs"] == 0
+    assert stopped(process) == TOLD

@@ -51,7 +51,9 @@ def test_every_file_is_stored_byte_for_byte_and_deleted(demo: subprocess.Popen[s
     assert verdict, output
     assert verdict[1] == verdict[2] != "0"
     assert "newest of its group" in output
-    assert len(started(output)) == 3
+    assert "answer on tidegate/statistics/get/accepted" in output
+    assert f'totals: {{"uploaded": {verdict[1]},' in output
+    assert len(started(output)) == 4
     assert not any(map(is_running, started(output)))
 
 
@@ -68,7 +70,7 @@ def test_an_interrupt_ends_every_process_that_was_started(demo: subprocess.Popen
     rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == 130, rest
     assert "Interrupted" in rest
-    assert len(started(output)) == 3
+    assert len(started(output)) == 4
     assert not any(map(is_running, started(output)))
 
 

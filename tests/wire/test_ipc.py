@@ -9,10 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.helpers import eventually
 from tests.standins.nucleus import CLASSIC, COMPONENT, LITE, IpcError, NucleusStandIn
-from tidegate.errors import NucleusGone, Refused, Unavailable
+from tidegate.config import parse
+from tidegate.errors import ConfigFaults, NotAllowed, NucleusGone, Refused, Unavailable
 from tidegate.ipc import Configuration, Nucleus
 
 if TYPE_CHECKING:
@@ -212,13 +214,14 @@ def test_a_good_configuration_is_waited_for_and_the_faults_of_others_are_told(
     standin.configure({"Interval": "often", "HoldBack": "Bad"})
     configuration = follow(standin)
     found: list[Any] = []
-    waiting = threading.Thread(target=lambda: found.extend(configuration.first_good()), daemon=True)
+    waiting = threading.Thread(target=lambda: found.extend(configuration.first_good(None)), daemon=True)
     waiting.start()
     eventually(lambda: "Interval: " in caplog.text and "HoldBack: " in caplog.text)
     assert found == []
     standin.configure({"Interval": "7", "HoldBack": "None"})
     waiting.join(10)
-    raw, config = found
+    raw, config, faults = found
+    assert not faults
     assert raw["Interval"] == "7"
     assert config.sources[0].interval_seconds == 7
 
@@ -270,6 +273,151 @@ def test_a_judge_that_fails_accepts(classic, connect, caplog) -> None:
     assert "could not be judged" in caplog.text
 
 
+def test_a_judge_that_hangs_does_not_hold_the_answer_up(classic, connect, caplog) -> None:
+    release = threading.Event()
+
+    def judge(raw: Any) -> list[str]:
+        release.wait(10)
+        return ["too late"]
+
+    connect(classic).answer_validation(judge)
+    eventually(lambda: asked(classic))
+    for _ in range(2):  # nor does one that still hangs
+        began = time.monotonic()
+        assert classic.deploy({"Interval": 7}) == ("ACCEPTED", "")
+        assert time.monotonic() - began < 2
+    release.set()
+    assert caplog.text.count("could not be judged in time") == 2
+
+
+def test_a_verdict_on_a_configuration_with_a_file_reads_that_file(classic, follow, tmp_path) -> None:
+    follow(classic)
+    eventually(lambda: asked(classic))
+    file = tmp_path / "more.yaml"
+    assert "cannot be read" in classic.deploy({"ConfigurationFile": str(file)})[1]
+    file.write_text("Interval: often")
+    assert "Interval: " in classic.deploy({"ConfigurationFile": str(file)})[1]
+    file.write_text("Interval: 9")
+    assert classic.deploy({"ConfigurationFile": str(file)}) == ("ACCEPTED", "")
+
+
+def test_an_update_waits_only_while_we_are_busy(classic, connect) -> None:
+    nucleus = connect(classic)
+    nucleus.answer_updates()
+    eventually(lambda: any(it[1] == "SubscribeToComponentUpdates" for it in classic.subscriptions))
+    assert classic.ask_to_update(seconds=5)["recheckAfterMs"] == 0
+    nucleus.busy = lambda: True
+    assert classic.ask_to_update(seconds=5)["recheckAfterMs"] > 0
+    classic.finish_update("one")  # wants no answer
+    nucleus.busy = lambda: False
+    assert classic.ask_to_update(seconds=5)["recheckAfterMs"] == 0
+
+
+def test_an_update_is_asked_about_where_the_nucleus_knows_that(standin, follow) -> None:
+    configuration = follow(standin, read_again=0.05)
+    eventually(configuration.changed)
+    if standin.lite:
+        eventually(lambda: standin.requests["GetConfiguration"] > 3)
+        assert standin.requests["SubscribeToComponentUpdates"] == 1
+    else:
+        eventually(lambda: any(it[1] == "SubscribeToComponentUpdates" for it in standin.subscriptions))
+        assert standin.ask_to_update(seconds=5)["recheckAfterMs"] == 0
+
+
+def test_a_file_that_the_configuration_names_is_read_and_followed(standin, follow, tmp_path) -> None:
+    file = tmp_path / "more.yaml"
+    exclude = [f"pattern-{number}-*.tmp" for number in range(200)]  # far more than lite takes as one value
+    file.write_text(yaml.safe_dump({"Exclude": exclude, "interval": 9}))
+    standin.configure({"ConfigurationFile": str(file)})
+    configuration = follow(standin)
+    raw = eventually(configuration.changed)
+    assert raw["Exclude"] == exclude
+    assert parse(raw).sources[0].interval_seconds == 9
+    assert configuration.changed() is None
+    file.write_text("Interval: 10")
+    assert parse(eventually(configuration.changed)).sources[0].interval_seconds == 10
+
+
+def test_a_file_that_is_not_there_is_a_fault_until_it_comes(standin, follow, tmp_path) -> None:
+    file = tmp_path / "more.yaml"
+    configuration = follow(standin)
+    eventually(configuration.changed)
+    standin.configure({"ConfigurationFile": str(file)})
+
+    def told() -> str:
+        try:
+            configuration.changed()
+        except ConfigFaults as err:
+            return str(err)
+        return ""
+
+    assert "cannot be read" in eventually(told)
+    assert configuration.changed() is None  # told once
+    file.write_text("Interval: 11")
+    assert eventually(configuration.changed)["Interval"] == 11
+
+
+def test_a_component_that_starts_with_a_bad_configuration_goes_on_with_the_last_good_one(
+    standin, follow
+) -> None:
+    standin.configure({"Interval": "often"})
+    configuration = follow(standin)
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.extend(configuration.first_good(GOOD)), daemon=True)
+    waiting.start()
+    waiting.join(10)
+    raw, config, faults = found
+    assert raw == GOOD
+    assert config.sources[0].interval_seconds == 5
+    assert "Interval: " in faults[0]
+
+
+def test_what_would_cost_the_connection_is_never_sent(standin, connect) -> None:
+    standin.configure(reset=["/accessControl"])
+    nucleus = connect(standin)
+    for publish in (nucleus.publish_local, nucleus.publish_cloud):
+        publish("t" * 200, b"x" * 6_000)
+        for size in (7_250, 8_000, 100_000):
+            with pytest.raises(ValueError, match="more than a nucleus takes"):
+                publish("t" * 200, b"x" * size)
+    assert nucleus.configuration()["Interval"] == 5
+    assert nucleus.lost is None
+
+
+@pytest.mark.parametrize("cloud", [False, True])
+def test_the_largest_message_that_is_sent_gets_through_with_the_longest_topic(
+    standin, connect, cloud
+) -> None:
+    standin.configure(reset=["/accessControl"])
+    nucleus = connect(standin)
+    publish = nucleus.publish_cloud if cloud else nucleus.publish_local
+    topic, size = "t" * 256, 8_000
+    while True:
+        try:
+            publish(topic, b"x" * size)
+            break
+        except ValueError:
+            size -= 1
+    assert size > 6_000
+    assert nucleus.configuration()["Interval"] == 5
+
+
+def test_messages_that_are_not_waited_for_tell_when_they_failed(standin, connect) -> None:
+    standin.configure(reset=["/accessControl"])
+    nucleus, failures = connect(standin), []
+    nucleus.send_local("a/b", b"x", failures.append)
+    eventually(lambda: standin.published)
+    assert failures == []
+    standin.errors["PublishToTopic"] = IpcError("UnauthorizedError")
+    nucleus.send_local("a/b", b"x", failures.append)
+    eventually(lambda: failures)
+    assert isinstance(failures[0], NotAllowed)
+    standin.drop_connections()
+    eventually(lambda: nucleus.lost)
+    nucleus.send_cloud("a/b", b"x", failures.append)
+    assert isinstance(eventually(lambda: failures[1:])[0], Unavailable)
+
+
 def test_a_nucleus_that_never_asks_is_not_subscribed_to_again_and_again(tmp_path, follow, caplog) -> None:
     caplog.set_level(logging.INFO)
     with NucleusStandIn(socket=tmp_path / "ipc", configuration=GOOD, mode=LITE) as lite:
@@ -277,7 +425,7 @@ def test_a_nucleus_that_never_asks_is_not_subscribed_to_again_and_again(tmp_path
         assert eventually(configuration.changed) == GOOD
         eventually(lambda: lite.requests["GetConfiguration"] > 3)
         assert lite.requests["SubscribeToValidateConfigurationUpdates"] == 1
-        assert caplog.text.count("does not ask whether a configuration is good") == 1
+        assert caplog.text.count("does not ask us about validation") == 1
         assert lite.deploy({"Interval": 7}) == ("UNASKED", "")
         assert eventually(configuration.changed)["Interval"] == 7
         configuration.close()

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidegate.config.keys import S3, SOURCE, After, CarrierChoice, Evict
+from tidegate.config.keys import S3, SOURCE, After, Archive, CarrierChoice, Evict, Layout, Mode
 from tidegate.config.naming import NameEscaping
 from tidegate.config.pattern import Glob
 from tidegate.config.schema import FAULTY, defaults, fault, join, show
@@ -61,6 +61,10 @@ class Draft:
         at_top = field not in self.own.get("s3", {}) and field in self.shared.get("s3", {})
         return join(join("" if at_top else self.where, "S3"), _S3_KEYS[field].name)
 
+    def gives(self, field: str) -> bool:
+        """Whether the field is given, here or at the top."""
+        return field in self.own or field in self.shared
+
     def sets_aside(self, field: str, by: str) -> bool:
         """Whether the source has its own `by`, which sets aside what the top says for this field."""
         return by in self.own and field not in self.own
@@ -72,6 +76,8 @@ def check(draft: Draft, faults: list[str]) -> None:
         if key.missing and key.field not in draft.own and key.field not in draft.shared:
             fault(faults, join(draft.where, key.name), key.missing)
     _check_after(draft, faults)
+    _check_cycles(draft, faults)
+    _check_policies(draft, faults)
     _check_carrier(draft, faults)
     _check_companions(draft, faults)
 
@@ -96,6 +102,52 @@ def _check_after(draft: Draft, faults: list[str]) -> None:
     ):
         sentence = f"{delay / 60:g} has no use with After: Keep; write After: Delete, or leave it out"
         fault(faults, draft.path_of("delete_after_seconds"), sentence)
+
+
+def _check_cycles(draft: Draft, faults: list[str]) -> None:
+    mode, layout, archive = (draft.get(field) for field in ("mode", "layout", "archive"))
+    if FAULTY in {mode, layout, archive}:
+        return
+    if mode is Mode.CYCLE:
+        if draft.get("schedule") is None and not draft.gives("interval_seconds"):
+            sentence = 'is missing, and Mode: Cycle needs it or Interval; write for example "0 2 * * *"'
+            fault(faults, draft.path_of("schedule"), sentence)
+        if archive is not Archive.NONE and draft.get("after") is After.KEEP:
+            sentence = f'"{archive.value}" cannot go with After: Keep, or all would be packed again'
+            fault(faults, draft.path_of("archive"), f"{sentence}; write After: Delete or After: Move")
+    else:
+        for field in ("schedule", "archive", "layout"):
+            value = draft.get(field)
+            if value not in {DEFAULTS[field], FAULTY} and not draft.sets_aside(field, "mode"):
+                shown = getattr(value, "value", None) or value.text
+                sentence = f'"{shown}" has no use with Mode: Continuous; write Mode: Cycle, or leave it out'
+                fault(faults, draft.path_of(field), sentence)
+        key = draft.get("key")
+        if key not in {None, FAULTY} and "cycle" in key.fields and not draft.sets_aside("key", "mode"):
+            sentence = f'"{key.text}" has {{cycle}}, and Mode is Continuous; write Mode: Cycle, or {{now:%Y}}'
+            fault(faults, draft.path_of("key"), sentence)
+    both_at_one_place = ("layout" in draft.own) == ("key" in draft.own)
+    if layout is Layout.THING_AND_TIME and draft.gives("key") and both_at_one_place:
+        sentence = '"ThingAndTime" says what objects are called, and so does ObjectKey; write one of the two'
+        fault(faults, draft.path_of("layout"), sentence)
+
+
+def _check_policies(draft: Draft, faults: list[str]) -> None:
+    """Find rules, customizers and the like that have no use, or that cannot be kept."""
+    if draft.get("force") is True and draft.get("after") not in {After.KEEP, FAULTY}:
+        if not draft.sets_aside("force", "after"):
+            sentence = "true has no use without After: Keep; write that, or leave it out"
+            fault(faults, draft.path_of("force"), sentence)
+    if draft.get("archive") not in {Archive.NONE, FAULTY}:
+        for field in ("rules", "customizer"):
+            if draft.get(field) not in {DEFAULTS[field], FAULTY} and not draft.sets_aside(field, "archive"):
+                sentence = "names files, and Archive packs folders; write one of the two"
+                fault(faults, draft.path_of(field), sentence)
+    if draft.get("mode") is Mode.CONTINUOUS and isinstance(draft.get("rules"), tuple):
+        for rule in draft.get("rules"):
+            if rule.key and "cycle" in rule.key.fields and not draft.sets_aside("rules", "mode"):
+                sentence = f'"{rule.key.text}" has {{cycle}}, and Mode is Continuous; write {{now:%Y}}'
+                fault(faults, join(draft.path_of("rules"), f"{rule.name}.Key"), sentence)
 
 
 def _check_carrier(draft: Draft, faults: list[str]) -> None:
@@ -160,6 +212,22 @@ def check_moves(drafts: list[Draft], faults: list[str]) -> None:
             if isinstance(glob, Glob) and f"{glob.root}/".startswith(f"{move_to}/"):
                 sentence = f'"{move_to}" holds {glob.root}, which {other.name} watches; write another folder'
                 fault(faults, draft.path_of("move_to"), sentence)
+
+
+def check_archives(drafts: list[Draft], faults: list[str]) -> None:
+    """What is in an archive is let go with it, so no other source may be waiting to send it."""
+    for draft in drafts:
+        glob, archive = draft.get("glob"), draft.get("archive")
+        if archive in {Archive.NONE, FAULTY} or draft.get("mode") is not Mode.CYCLE:
+            continue
+        for other in drafts:
+            others = other.get("glob")
+            if other is draft or not (isinstance(glob, Glob) and isinstance(others, Glob)):
+                continue
+            mine, its = (f"{one.root.rstrip('/')}/" for one in (glob, others))
+            if mine.startswith(its) or its.startswith(mine):
+                sentence = f'"{archive.value}" packs files of {glob.root}, and {other.name} sends them, too'
+                fault(faults, draft.path_of("archive"), f"{sentence}; write folders apart from each other")
 
 
 def _shown(value: Any, key: Key) -> str:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import enum
 
 from tidegate.config.bandwidth import Bandwidth, zone_name
+from tidegate.config.home import HOME
 from tidegate.config.naming import KeyTemplate, NameEscaping, literal
 from tidegate.config.pattern import Excludes, Glob
+from tidegate.config.places import DOWNLOAD, SOCKET
+from tidegate.config.rules import CUSTOMIZER, RULE, RULES, remove_prefix
+from tidegate.config.schedule import Schedule
 from tidegate.config.schema import MAP, YES_OR_NO, Key, Kind, choice, number, pairs, text, texts, whole
 from tidegate.config.values import (
     DiskLimit,
@@ -21,13 +25,42 @@ from tidegate.config.values import (
     folder,
     host,
     kms_key,
+    metrics_namespace,
     proxy_url,
     region_name,
     role_arn,
     tags,
     thing,
+    topic_base,
     user_metadata,
 )
+
+
+class Mode(enum.Enum):
+    """Whether files go one by one as they come, or all that is there at certain times."""
+
+    CONTINUOUS = "Continuous"
+    CYCLE = "Cycle"
+
+
+class Archive(enum.Enum):
+    """How a cycle packs each folder at the root of a source into one object."""
+
+    NONE = "None"
+    ZIP = "Zip"
+    TAR_ZSTD = "TarZstd"
+
+    @property
+    def suffix(self) -> str:
+        """What the names of archives end with."""
+        return {"Zip": ".zip", "TarZstd": ".tar.zst"}.get(self.value, "")
+
+
+class Layout(enum.Enum):
+    """What objects are called: as ObjectKey says, or by thing and by time of the cycle."""
+
+    OBJECT_KEY = "ObjectKey"
+    THING_AND_TIME = "ThingAndTime"
 
 
 class HoldBack(enum.Enum):
@@ -104,6 +137,7 @@ _GIB = 1024 * _MIB
 _LEVELS = {level: level for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")} | {"WARN": "WARNING"}
 _FORMATS = {"Text": "Text", "Json": "Json"}
 _MEMORIES = {"File": "File", "Memory": "Memory"}
+_STORED = {"true": "All", "Posted": "Posted", "false": "None"}
 _ADDRESSING = {"Auto": "auto", "Path": "path", "Virtual": "virtual"}
 _CLASSES = (
     *("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),
@@ -139,7 +173,11 @@ THRESHOLD = whole("whole number of bytes", "16777216", 5 * _MIB, 5 * 10**9)  # w
 PART_SIZE = whole("whole number of bytes", "8388608", 5 * _MIB, 5 * _GIB)
 CONCURRENT = whole("whole number", "10", 1, 256)
 PRIORITY = whole("whole number", "5", 1, 9)
+CRON = text("cron expression", Schedule.parse)
 RATES = text("rate or timetable", Bandwidth.parse)
+TOPICS = text("beginning of topics", topic_base)
+NAMESPACE = text("name", metrics_namespace)
+METRICS = number("number of seconds", "60", 10, _HOUR)
 PROXY = text("URL of a proxy", proxy_url, login=True)
 URL = text("URL of a server", endpoint_url, login=True)
 TAGS = pairs("map of texts", tags)
@@ -154,8 +192,17 @@ AGENT = (
     Key("MaxConcurrent", "max_concurrent", CONCURRENT, 10, "How many uploads of ours run at a time."),
     Key("BandwidthLimit", "bandwidth", RATES, None, "How many bytes a second we upload, and when."),
     Key("TimeZone", "time_zone", text("name of a time zone", zone_name), None, "Whose clocks count."),
+    Key("LocalTopicBase", "local_topics", TOPICS, "tidegate", "What local topics of ours begin with."),
+    Key("CloudTopicBase", "cloud_topics", TOPICS, "tidegate/{thing}", "The same for those of IoT Core."),
+    Key("CloudWatchMetrics", "metrics", YES_OR_NO, "false", "Tell the component of CloudWatch metrics."),
+    Key("MetricsNamespace", "metrics_namespace", NAMESPACE, "Tidegate", "Where CloudWatch shows them."),
+    Key("MetricsInterval", "metrics_seconds", METRICS, 60, "Seconds from one report to the next."),
+    Key("ConfigurationFile", "file", text("absolute file", file), None, "A file with more of these keys."),
     Key("Sources", "sources", MAP, None, "Folders to watch: names, each with the keys of a source."),
     Key("StreamManager", "stream_manager", MAP, None, "How Stream Manager is reached and used."),
+    Key("Objects", "objects", MAP, None, "Where objects go that are posted, not watched for."),
+    Key("Events", "events", MAP, None, "What is told unasked."),
+    Key("Home", "home", MAP, None, "A mothership, and what it may do."),
 )
 """Keys that stand at the top."""
 
@@ -177,17 +224,26 @@ SOURCE = (
     Key("BucketName", "bucket", text("name of a bucket", bucket_name), None, "Where they go.", NO_BUCKET),
     Key("ObjectKeyPrefix", "prefix", text("text", literal), "", "Stands for {prefix} in keys."),
     Key("ObjectKey", "key", TEMPLATE, "{prefix}/{path}", "What the object is called."),
+    Key("RemovePrefix", "remove_prefix", text("text", remove_prefix), "", "What {path} goes without."),
+    Key("Rules", "rules", RULES, (), "Which files get other keys, or none."),
+    Key("Customizer", "customizer", MAP, None, "Code that gives files their keys."),
+    Key("Layout", "layout", _one_of(Layout), "ObjectKey", "A ready-made way to call the objects."),
     Key("NameEscaping", "escaping", _one_of(NameEscaping), "Portable", "How unfit characters are written."),
-    Key("Interval", "interval_seconds", PAUSE, 10, "Seconds between two scans of the folder."),
+    Key("Mode", "mode", _one_of(Mode), "Continuous", "Whether files go as they come, or in cycles."),
+    Key("Interval", "interval_seconds", PAUSE, 10, "Seconds between two scans of the folder, or cycles."),
+    Key("Schedule", "schedule", CRON, None, "When cycles begin."),
+    Key("Archive", "archive", _one_of(Archive), "None", "How cycles pack the folders at the root."),
     Key("Exclude", "exclude", PATTERNS, (), "What to leave out."),
     Key("IncludeHidden", "include_hidden", YES_OR_NO, "false", "Let wildcards match a leading dot."),
     Key("FollowSymlinks", "follow_symlinks", YES_OR_NO, "false", "Follow links that stay in the folder."),
     Key("HoldBack", "hold_back", _one_of(HoldBack), "Newest", "Which file is taken to be still in use."),
     Key("QuietSeconds", "quiet_seconds", SECONDS, 2, "How long a file must not have changed."),
+    Key("DelayUploadSeconds", "delay_seconds", SECONDS, 0, "How old a file must be to go."),
     Key("MaxHoldSeconds", "max_hold_seconds", SECONDS, 3600, "When the newest file goes after all."),
     Key("After", "after", _one_of(After), "Delete", "What becomes of a file once it is stored."),
     Key("MoveTo", "move_to", text("absolute folder", folder), None, "Where stored files are moved to."),
     Key("DeleteAfterMinutes", "delete_after_seconds", MINUTES, 0, "How long a stored file stays."),
+    Key("Force", "force", YES_OR_NO, "false", "Send what is kept again and again, unasked."),
     Key("PruneEmptyDirectories", "prune_empty_directories", YES_OR_NO, "false", "Delete emptied folders."),
     Key("Carrier", "carrier", _one_of(CarrierChoice), "Auto", "Who uploads the files."),
     Key("S3", "s3", MAP, None, "How S3 is reached and used without Stream Manager."),
@@ -228,4 +284,28 @@ S3 = (
 )
 """Keys under S3."""
 
-KEYS = (*AGENT, *SOURCE, *STREAM_MANAGER, *S3)
+OBJECTS = tuple(
+    key
+    for key in SOURCE
+    if key.field
+    in (
+        *("bucket", "prefix", "key", "escaping", "carrier", "s3"),
+        *("verify", "on_conflict", "order", "priority"),
+        *(one.field for one in ATTRIBUTES),
+    )
+)
+"""Keys under Objects: those of a source that do not speak of files. What is not given holds from the top."""
+
+EVENTS = (
+    Key("Stored", "stored", choice(_STORED), "Posted", "A file, or only a posted object, is stored."),
+    Key("Failed", "failed", YES_OR_NO, "true", "A file was refused, or is gone, and was not stored."),
+    Key("Quarantined", "quarantined", YES_OR_NO, "true", "A file was refused for the third time."),
+    Key("HeldTooLong", "held_too_long", YES_OR_NO, "true", "A file is held back for long."),
+    Key("ConfigurationRejected", "configuration_rejected", YES_OR_NO, "true", "A change was faulty."),
+    Key("CycleFinished", "cycle_finished", YES_OR_NO, "true", "A sync cycle is over."),
+    Key("Carriers", "carriers", YES_OR_NO, "true", "A way to S3 does not work, or does again."),
+    Key("HeldSeconds", "held_seconds", SECONDS, 3600, "How long counts as too long."),
+)
+"""Keys under Events."""
+
+KEYS = (*AGENT, *SOURCE, *STREAM_MANAGER, *S3, *EVENTS, *HOME, *DOWNLOAD, *SOCKET, *RULE, *CUSTOMIZER)

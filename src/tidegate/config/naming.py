@@ -12,9 +12,14 @@ import posixpath
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tidegate.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_KEY_BYTES = 1024
 DIRECTIVES = {
@@ -28,7 +33,7 @@ DIRECTIVES = {
     "%S": "{0.second:02d}",
     "%f": "{0.microsecond:06d}",
 }
-FIELDS = ("prefix", "thing", "source", "path", "dir", "name", "stem", "ext", "mtime", "now")
+FIELDS = ("prefix", "thing", "source", "path", "dir", "name", "stem", "ext", "mtime", "now", "cycle")
 _TIMES = frozenset({"mtime", "now"})
 _TELLING = frozenset({"path", "name", "stem"})  # each gives different files different keys
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -115,13 +120,16 @@ class KeyTemplate:
     suffix: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> KeyTemplate:
-        """Compile a template. Raises ValueError, worded to follow the text, with what is wrong."""
+    def parse(cls, text: str, *, names: frozenset[str] = frozenset(), one_file: bool = False) -> KeyTemplate:
+        """Compile a template. Raises ValueError, worded to follow the text, with what is wrong.
+
+        `names` are fields it may have beside ours. With `one_file` it need not tell files apart.
+        """
         parts: list[tuple[str, str]] = []
         sample = ""
         for index, piece in enumerate(_FIELD.split(text)):
             if index % 2:
-                parts.append(_parse_field(piece))
+                parts.append((piece, "") if piece in names else _parse_field(piece))
                 name, detail = parts[-1]
                 sample += detail.format(_EPOCH) if name in _TIMES else "x"
             elif "{" in piece or "}" in piece:
@@ -131,24 +139,38 @@ class KeyTemplate:
                 sample += piece
         literal(sample)
         fields = frozenset(name for name, _ in parts if name)
-        if not fields & _TELLING:
+        if not fields & (_TELLING | names) and not one_file:
             raise ValueError(
                 "has no field that tells files apart: every file would go to one key; add {path}"
             )
         return cls(text, fields, tuple(parts))
 
-    def render(self, *, prefix: str, thing: str, source: str, path: str, mtime_ns: int, now: float) -> str:
+    def render(
+        self,
+        *,
+        prefix: str,
+        thing: str,
+        source: str,
+        path: str,
+        mtime_ns: int,
+        now: float,
+        cycle: float | None = None,
+        parts: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
         """Make the key of the file at `path` (relative to the root), last modified at `mtime_ns`.
 
-        `now` is wall-clock seconds since 1970. Times are in UTC; those beyond the years 1 to 9999 are taken
-        for the nearest that is not. Raises Refused with a reason that begins with `key_too_long` or, where
-        names are not escaped, `name_unfit`.
+        `now`, and when the `cycle` began, are wall-clock seconds since 1970; of a cycle that is not
+        known yet, the field stays as it is. Times are in UTC; those beyond the years 1 to 9999 are taken
+        for the nearest that is not. `parts` are what names of `parse` stand for. Raises Refused with a
+        reason that begins with `key_too_long` or, where names are not escaped, `name_unfit`.
         """
         escaped = self._written(path)
         folder, name = posixpath.split(escaped)
         stem, ext = posixpath.splitext(name)
         given = {"": "", "prefix": prefix, "thing": self._written(thing), "source": source, "path": escaped}
         given |= {"dir": folder, "name": name, "stem": stem, "ext": ext[1:]}
+        given["cycle"] = "{cycle}" if cycle is None else cycle_name(cycle)
+        given |= {name: self._written(value) for name, value in parts.items()}
         pieces = []
         for part, detail in self._parts:
             if part == "mtime":
@@ -160,12 +182,31 @@ class KeyTemplate:
         key = "/".join(_segment(text) for text in "".join(pieces).split("/") if text)
         return _fitting(key + self.suffix)
 
+    def fit(self, prefix: str, key: str) -> str:
+        """Make a key of what somebody else calls a file, below the prefix.
+
+        Unlike a name it may hold `=`. Raises Refused as `render` does, and for folders `.` and `..`.
+        """
+        if not {".", ".."}.isdisjoint(key.split("/")):
+            raise Refused(f"key_impossible: it has a folder . or ..: {escape(key)[:80]}")
+        if self.escaping is NameEscaping.PORTABLE:
+            key = _REFUSED_LITERAL.sub(lambda match: escape(match[0]), key)
+        parts = [part for part in natural(f"{prefix}/{key}").split("/") if part]
+        if parts == prefix.split("/") or not parts:
+            raise Refused("key_impossible: nothing but slashes")
+        return _fitting("/".join(parts) + self.suffix)
+
     def alters(self, path: str) -> bool:
         """Whether a path stands in keys in another form than its own."""
         return self.escaping is NameEscaping.PORTABLE and escape(path) != path
 
     def _written(self, name: str) -> str:
         return escape(name) if self.escaping is NameEscaping.PORTABLE else natural(name)
+
+
+def cycle_name(started: float) -> str:
+    """Write the time of a cycle as keys have it: in UTC and whole seconds, 2018-06-13T07:47:15+00:00."""
+    return _moment(seconds=started).isoformat(timespec="seconds")
 
 
 def _parse_field(piece: str) -> tuple[str, str]:
@@ -214,3 +255,7 @@ def _fitting(key: str) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+THING_AND_TIME = KeyTemplate.parse("{prefix}/{thing}/{cycle}/{path}")
+"""What Layout: ThingAndTime stands for. Without a prefix it is `{thing}/{cycle}/{path}`."""

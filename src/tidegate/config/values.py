@@ -20,6 +20,10 @@ _TAG = re.compile(r"[\w .:/=+@-]*")  # S3: letters, digits and spaces of any lan
 _MOST_TAGS = 10
 _MOST_METADATA = 768  # of the 2 KB that S3 takes; the rest is for what we tell of the file
 
+_TOPIC = re.compile(r"[A-Za-z0-9_.:=@-]+(/[A-Za-z0-9_.:=@-]+)*")
+_MOST_SLASHES = 3  # three levels of ours follow, and IoT Core takes 7 slashes
+_LONGEST_TOPIC = 64
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -158,6 +162,26 @@ def cache_control(value: str) -> str:
     """Take what can stand in a header."""
     if not _fits_header(value) or len(value) > 255:
         raise ValueError("is not printable ASCII of up to 255 characters; write for example max-age=3600")
+    return value
+
+
+def topic_base(value: str) -> str | None:
+    """Take what topics begin with, or None for no topics at all."""
+    if value.lower() == "none":
+        return None
+    bare = value.replace("{thing}", "thing")
+    if not _TOPIC.fullmatch(bare) or value.count("/") > _MOST_SLASHES or len(value) > _LONGEST_TOPIC:
+        raise ValueError(
+            f"does not fit; write up to {_MOST_SLASHES + 1} levels of letters, digits and - _ . : = @ "
+            f"between slashes, up to {_LONGEST_TOPIC} characters, or None"
+        )
+    return value
+
+
+def metrics_namespace(value: str) -> str:
+    """Take the name of a namespace of CloudWatch."""
+    if not re.fullmatch(r"[A-Za-z0-9._/#:-]{1,255}", value) or value.startswith(("AWS/", ":")):
+        raise ValueError("is no namespace; write letters, digits and . - _ / # : and not AWS/ first")
     return value
 
 

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tidegate.config import Source
+    from tidegate.config.pattern import Positions
     from tidegate.model import Candidate, Fingerprint
 
 PRIVATE_FOLDER = ".tidegate-release"
 """Folder beside the files, where they stand for the moment between the last check and their deletion."""
+
+
+Folder = tuple[str, "Positions"]
+"""A folder below a root, and the positions of a walker in it (see Glob)."""
 
 
 class Found(NamedTuple):
@@ -35,8 +40,23 @@ class Walk:
     `never` holds absolute folders that are ours: work directory and moved-to folders.
     """
 
-    def __init__(self, source: Source, never: frozenset[str], on_folder: Callable[[str], None]) -> None:
-        """`on_folder` is told of each folder that is looked into."""
+    def __init__(
+        self,
+        source: Source,
+        never: frozenset[str],
+        on_folder: Callable[[str], None],
+        *,
+        start: Folder | None = None,
+        shallow: bool = False,
+    ) -> None:
+        """`on_folder` is told of each folder that is looked into.
+
+        `start` is where to begin, if not at the root. A `shallow` walk enters no folder, and leaves in
+        `folders` those that another one may start at.
+        """
+        self._start = start or (source.glob.root, source.glob.start)
+        self._shallow = shallow
+        self.folders: list[Folder] = []
         self._source = source
         self._never = never
         self._on_folder = on_folder
@@ -51,7 +71,7 @@ class Walk:
         if lies_in(glob.root, self._never):
             self._problem(glob.root, "lies in a folder of the agent's own, which is never scanned")
             return
-        stack = [(glob.root, glob.start)]
+        stack = [self._start]
         while stack:
             folder, positions = stack.pop()
             self._on_folder(folder)
@@ -66,7 +86,7 @@ class Walk:
                                 continue
                             below = glob.below(positions, entry.name)
                             if below and self._enter(entry):
-                                stack.append((entry.path, below))
+                                (self.folders if self._shallow else stack).append((entry.path, below))
                         elif match(entry.name) and (status := self._look(entry)):
                             yield Found(entry.path, status, folder)
             except OSError as err:

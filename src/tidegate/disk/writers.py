@@ -67,11 +67,14 @@ def has_writer(path: str) -> bool | None:
 
     Raises OSError when the file cannot be opened for reading.
     """
-    with opened(path) as descriptor:
+    descriptor = open_to_read(path)
+    try:
         free = take_lease(descriptor)
         if free is not None:
             return not free
         status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     return True if processes_writing(status.st_dev, status.st_ino) else None
 
 

@@ -9,7 +9,7 @@ from tidegate.flows.dispatch import log_broken
 from tidegate.logs import about
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from tidegate.carry import Carrier
     from tidegate.ledger import Ledger
@@ -44,7 +44,7 @@ def audit(carrier: Carrier, ledger: Ledger, *, now: float) -> int:
 
 
 def _settle(
-    carrier: Carrier, ledger: Ledger, outcomes: Iterable[Outcome], *, position: int | None, now: float
+    carrier: Carrier, ledger: Ledger, outcomes: Collection[Outcome], *, position: int | None, now: float
 ) -> None:
     settled = ledger.settle(carrier.name, outcomes, position=position, now=now)
     for transfer in settled.stored:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tidegate.config import After
 from tidegate.disk.release import Fate, Released, delete, move_to, put_back, release
 from tidegate.disk.walk import is_current, relative
+from tidegate.flows.archives import let_go_archives, prune
 from tidegate.flows.manifest import let_go
 from tidegate.logs import about
 from tidegate.model import State
@@ -35,7 +35,7 @@ def release_stored(source: Source, ledger: Ledger, *, others: Iterable[Source] =
     if source.after is After.KEEP and source.disk_limit is None:
         return ledger.kept(source.name, limit=BATCH, now=now)
     stored = ledger.stored(source.name, retention_seconds=source.delete_after_seconds, limit=BATCH, now=now)
-    transfers = let_go(stored, ledger, now=now)
+    transfers = let_go_archives(source, let_go(stored, ledger, now=now), ledger, now=now)
     if not transfers:
         return len(stored)
     if source.after is After.KEEP:
@@ -46,7 +46,7 @@ def release_stored(source: Source, ledger: Ledger, *, others: Iterable[Source] =
     released = release([transfer.body for transfer in free], dispose)
     _write_down(source, ledger, {transfer.body: transfer for transfer in free}, released, now)
     if source.prune_empty_directories:
-        _prune({os.path.dirname(transfer.body.path) for transfer in free}, source.glob.root)
+        prune({os.path.dirname(transfer.body.path) for transfer in free}, source.glob.root)
     return len(stored)
 
 
@@ -137,12 +137,3 @@ def _counter(fate: Fate, after: After) -> str:
     if fate is Fate.RELEASED:
         return "files_moved" if after is After.MOVE else "files_deleted"
     return "files_gone" if fate is Fate.GONE else "files_changed"
-
-
-def _prune(folders: Iterable[str], root: str) -> None:
-    """Delete the folders that have become empty, and those above them, but never the root."""
-    for folder in folders:
-        with suppress(OSError):
-            while folder != root and folder.startswith(root):
-                os.rmdir(folder)
-                folder = os.path.dirname(folder)  # noqa: PLW2901 - climbs until one is not empty

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tidegate.config import Source
-    from tidegate.ledger import Ledger
+    from tidegate.ledger import Cycle, Ledger
     from tidegate.model import Moment, Transfer
 
-BATCH = 1000
+BATCH = 500
+FIRST_BATCH = 50  # so that uploading begins soon
 REMEMBERED = 200_000
 """Files known to be promised that are recognised without asking the ledger: some 14 MB."""
 
@@ -61,7 +62,7 @@ class Scan:
 class Scanner:
     """Scans one source. What it remembers between scans is only a shortcut.
 
-    `carrier` is who gets what is promised from now on.
+    `carrier` is who gets what is promised from now on, and `cycle` the one that it goes in, if any.
     """
 
     def __init__(
@@ -73,13 +74,19 @@ class Scanner:
         thing: str,
         never: frozenset[str],
         on_folder: Callable[[str], None] = lambda _: None,
+        on_promise: Callable[[], object] = tuple,
+        shallow: bool = False,
     ) -> None:
+        """`shallow`: only the files at the root itself are looked at."""
         self._source = source
         self._ledger = ledger
         self.carrier = carrier
+        self.cycle: Cycle | None = None
+        self._shallow = shallow
         self._thing = thing
         self._never = never
         self._on_folder = on_folder
+        self._on_promise = on_promise
         self._known: set[int] = set()
         self._first_seen: dict[str, tuple[Fingerprint, float]] = {}
         self._reported: dict[str, str] = {}
@@ -89,10 +96,10 @@ class Scanner:
         """Look at everything once, and promise what may go."""
         scan = Scan()
         started = time.thread_time()
-        if self._drops != self._ledger.drops:
+        if self.cycle or self._drops != self._ledger.drops:  # what was left by a cycle is for the next
             self._drops = self._ledger.drops
             self._known.clear()
-        walk = Walk(self._source, self._never, self._on_folder)
+        walk = Walk(self._source, self._never, self._on_folder, shallow=self._shallow)
         newest: dict[str, _Newest] = {}
         doubtful: dict[str, tuple[Fingerprint, float]] = {}
         batch: list[Found] = []
@@ -119,7 +126,7 @@ class Scanner:
                     recent += 1  # there may be a hundred thousand of these
                 continue
             batch.append(found)
-            if len(batch) == BATCH:
+            if len(batch) == (BATCH if scan.promised else FIRST_BATCH):
                 self._promise(batch, moment, scan)
                 batch.clear()
         if recent:
@@ -182,9 +189,7 @@ class Scanner:
             if states.get(id_, State.DROPPED) is State.DROPPED:
                 if not self._is_free(candidate.path, scan):
                     continue
-                offers.append(
-                    plan(self._source, candidate, carrier=self.carrier, thing=self._thing, now=moment.wall)
-                )
+                offers.append(self._plan(candidate, moment))
             settled.append(found)
         self._offer(offers, moment, scan)
         finished = [id_ for id_, state in states.items() if state is State.DONE]
@@ -193,9 +198,22 @@ class Scanner:
         if len(self._known) < REMEMBERED:
             self._known.update(map(_mark, settled))
 
+    def _plan(self, candidate: Candidate, moment: Moment) -> tuple[Transfer, str]:
+        cycle = self.cycle.started if self.cycle else None
+        return plan(
+            self._source, candidate, carrier=self.carrier, thing=self._thing, now=moment.wall, cycle=cycle
+        )
+
     def _offer(self, offers: list[tuple[Transfer, str]], moment: Moment, scan: Scan) -> None:
-        if offers:
+        if offers and self.cycle:
+            promised, left = self._ledger.cycles.offer(self.cycle, offers, now=moment.wall)
+            scan.promised += promised
+            for transfer in left:
+                scan.hold(transfer.body.path, Hold.TAKEN, None)
+        elif offers:
             scan.promised += self._ledger.offer(offers, now=moment.wall)
+        if scan.promised:
+            self._on_promise()
         for transfer, refusal in offers:
             if refusal:
                 extra = about("quarantined", transfer, reason=refusal)

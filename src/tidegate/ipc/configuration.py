@@ -5,11 +5,13 @@ An event only brings the next reading forward. Take all events away and a change
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
 
 from tidegate.config import Config, parse
+from tidegate.config.file import Extension
 from tidegate.errors import ConfigFaults, NucleusGone, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -40,37 +42,49 @@ class Configuration:
         self._read_again = read_again
         self._newest: dict[str, object] | None = None
         self._taken: dict[str, object] | None = None
+        self._extension = Extension()
         self._follows = False
-        self._answers = False  # or knows that it is not asked
+        self._unanswered = dict.fromkeys(("validation", "updates"))  # what nobody may have asked us yet
         self._nudged = threading.Event()
         self._arrived = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ipc-configuration", daemon=True)
         self._thread.start()
 
-    def first_good(self) -> tuple[dict[str, object], Config]:
-        """Wait without end for one that has no faults; those of others are logged. Raises NucleusGone."""
+    def first_good(
+        self, last: Mapping[str, object] | None
+    ) -> tuple[Mapping[str, object], Config, Sequence[str]]:
+        """Wait without end for one that has no faults, and return it; those of others are logged.
+
+        If there are faults and `last`, the one in use before we were started, is good, return that with
+        the faults of the new one. Raises NucleusGone.
+        """
         while True:
             self._arrived.wait(1.0)
             self._arrived.clear()
-            raw = self.changed()
-            if raw is None:
-                continue
-            found = faults(raw)
-            if not found:
-                return raw, parse(raw)
-            for sentence in found:
-                log.error("waiting for a better configuration: %s", sentence)
+            try:
+                raw = self.changed()
+                if raw is not None:
+                    return raw, parse(raw), ()
+            except ConfigFaults as err:
+                with contextlib.suppress(ConfigFaults):
+                    if last is not None:
+                        return last, parse(last), err.faults
+                for sentence in err.faults:
+                    log.error("waiting for a better configuration: %s", sentence)  # noqa: TRY400
 
     def changed(self) -> dict[str, object] | None:
-        """Return it if it is not what was returned last; else None. Never waits. Raises NucleusGone."""
+        """Return it, with the file that it names, if it is not what was returned last; else None.
+
+        Never waits for the nucleus. Raises NucleusGone, and ConfigFaults where there is no such file.
+        """
         if reason := self._nucleus.lost:
             raise NucleusGone(reason)
         newest = self._newest
-        if newest is None or newest == self._taken:
+        if newest is None or (newest == self._taken and not self._extension.has_changed()):
             return None
         self._taken = newest
-        return newest
+        return self._extension.expand(newest)
 
     def close(self) -> None:
         """Read no more."""
@@ -102,8 +116,8 @@ class Configuration:
         if not told and before not in (None, self._newest):  # nobody told us: the subscription is dead
             self._follows = False
             self._nudged.set()
-        if not self._answers:
-            self._answer()
+        for question in list(self._unanswered):
+            self._answer(question)
 
     def _follow(self) -> None:
         try:
@@ -112,21 +126,24 @@ class Configuration:
         except (Unavailable, Refused) as err:
             log.warning("changes of the configuration are noticed later than usual: %s", err)
 
-    def _answer(self) -> None:
+    def _answer(self, question: str) -> None:
         try:
-            self._nucleus.answer_validation(faults)
+            if question == "validation":
+                self._nucleus.answer_validation(faults)
+            else:
+                self._nucleus.answer_updates()
         except Unavailable as err:
-            log.warning("deployments cannot ask yet whether a configuration is good: %s", err)
+            log.warning("the nucleus cannot ask us about %s yet: %s", question, err)
             return
         except Refused as err:
-            log.info("this nucleus does not ask whether a configuration is good: %s", err)
-        self._answers = True
+            log.info("this nucleus does not ask us about %s: %s", question, err)
+        del self._unanswered[question]
 
 
 def faults(raw: Mapping[str, object]) -> Sequence[str]:
     """Return everything that is wrong with a configuration, one sentence each."""
     try:
-        parse(raw)
+        parse(Extension().expand(raw))
     except ConfigFaults as err:
         return err.faults
     return ()

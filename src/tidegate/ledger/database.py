@@ -1,6 +1,6 @@
 """One SQLite file: opening it, one transaction at a time, and what its failures mean.
 
-The only module that imports sqlite3. It knows nothing about promises.
+The only module that imports sqlite3. It knows nothing about promises, but where their schema is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 """Number of the schema. A file with another one is set aside: everything in it can be rebuilt from disk."""
 
 BUSY_SECONDS = 10.0
@@ -36,8 +36,12 @@ class Database:
     file is damaged or cannot be written any more, `Unavailable` when another process keeps it busy.
     """
 
-    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
-        """Open or create the file; None keeps everything in memory only."""
+    def __init__(self, path: Path | None, *, read_only: bool = False, schema: str | None = None) -> None:
+        """Open or create the file; None keeps everything in memory only.
+
+        `schema` are the statements that make an empty one; without them it becomes a ledger.
+        """
+        self._schema = schema
         self._lock = threading.RLock()
         if path is None:
             location = ":memory:"
@@ -68,7 +72,9 @@ class Database:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA journal_size_limit = 16777216")
             if version == 0:
-                schema = resources.files("tidegate.ledger").joinpath("schema.sql").read_text("utf-8")
+                schema = self._schema
+                if schema is None:
+                    schema = resources.files("tidegate.ledger").joinpath("schema.sql").read_text("utf-8")
                 self._connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
 
     def close(self) -> None:

@@ -6,8 +6,14 @@ import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from tidegate.ledger.cycles import Cycles
 from tidegate.ledger.database import Cursor, Database
+from tidegate.ledger.downloads import Downloads
+from tidegate.ledger.events import Events
 from tidegate.ledger.evictions import Evictions
+from tidegate.ledger.orders import Orders
+from tidegate.ledger.posts import Posts
+from tidegate.ledger.queries import Books
 from tidegate.ledger.rows import (
     MAX_INTEGER,
     TRANSFER,
@@ -16,6 +22,7 @@ from tidegate.ledger.rows import (
     as_row,
     as_transfer,
     day_span,
+    insert,
     stored_before,
     wait_span,
 )
@@ -25,7 +32,7 @@ from tidegate.model import State, Transfer, Trouble
 from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tidegate.model import Candidate, Outcome
@@ -49,6 +56,12 @@ class Ledger:
         self._jitter = jitter
         self.uploads = Uploads(self._database)
         self.evictions = Evictions(self._database)
+        self.downloads = Downloads(self._database)
+        self.orders = Orders(self._database)
+        self.events = Events(self._database)
+        self.cycles = Cycles(self._database, self.events, durable=path is not None)
+        self.posts = Posts(self._database, self.events)
+        self.books = Books(self._database)
         self.drops = 0
         """How often this process dropped promises: what was known may have to be promised anew."""
 
@@ -73,15 +86,7 @@ class Ledger:
         """
         rows = [as_row(transfer, refusal, now) for transfer, refusal in transfers]
         with self._database.transaction() as cursor:
-            return cursor.run_many(
-                "INSERT INTO promise (id, source, path, fingerprint, size, modified, bucket, key, target,"
-                " carrier, metadata, state, changed_at, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-                " ON CONFLICT (id) DO UPDATE SET bucket = excluded.bucket, key = excluded.key,"
-                " target = excluded.target, carrier = excluded.carrier, metadata = excluded.metadata,"
-                " state = excluded.state, due = 0, attempts = 0, pauses = 0,"
-                " changed_at = excluded.changed_at, note = excluded.note WHERE state = 4",
-                rows,
-            )
+            return insert(cursor, rows)
 
     def reopen(self, ids: Iterable[bytes], *, now: float) -> None:
         """Deal once more with files that were stored and finished, yet are still there."""
@@ -183,6 +188,8 @@ class Ledger:
                 )
                 broken += [refused(cursor, row, note, counts, self._jitter, now) for row in rows]
             add_counts(cursor, counts)
+            self.posts.broken(cursor, broken, now)
+        self.posts.settled(Settled(broken=broken))
         return broken
 
     def recover(self, *, now: float) -> int:
@@ -209,16 +216,18 @@ class Ledger:
             )
 
     def settle(
-        self, carrier: str, outcomes: Iterable[Outcome], *, position: int | None, now: float
+        self, carrier: str, outcomes: Collection[Outcome], *, position: int | None, now: float
     ) -> Settled:
         """Write down news, and in the same transaction that it was read up to `position`."""
         settled = Settled()
         with self._database.transaction() as cursor:
             settle_all(cursor, outcomes, settled, self._jitter, now)
             add_counts(cursor, settled.counts)
+            self.posts.news(cursor, settled, outcomes, now)
             self.drops += bool(settled.changed)
             if position is not None:
                 cursor.run("INSERT OR REPLACE INTO position VALUES (?, ?)", (carrier, position))
+        self.posts.settled(settled)
         return settled
 
     # Releasing the files
@@ -261,6 +270,9 @@ class Ledger:
         counts: Counter[tuple[str, str]] = Counter()
         with self._database.transaction() as cursor:
             ids: defaultdict[str, list[bytes]] = defaultdict(list)
+            notes = list(notes)
+            dropped = [(transfer, note) for transfer, _, note in notes] if state is State.DROPPED else []
+            self.posts.dropped(cursor, dropped, now)
             for transfer, counter, note in notes:
                 ids[note].append(transfer.id)
                 counts[transfer.source, counter] += 1
@@ -273,6 +285,7 @@ class Ledger:
                     some,
                 )
             add_counts(cursor, counts)
+        self.posts.settled(Settled(changed=dropped))
 
     def not_released(self, notes: Iterable[tuple[bytes, str]], *, now: float, soon: bool = False) -> None:
         """The files of these could not be dealt with; look again later, or in some seconds: (id, why)."""

@@ -51,10 +51,10 @@ _ENTRY = (
 
 
 class Books:
-    """A ledger opened for reading only, also while its agent runs."""
+    """A ledger opened for reading only, also while its agent runs; or one that is open already."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, read_only=True)
+    def __init__(self, where: Path | Database) -> None:
+        self._database = where if isinstance(where, Database) else Database(where, read_only=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -65,6 +65,11 @@ class Books:
         rows = self._database.rows(
             f"SELECT {_ENTRY} FROM promise WHERE path = ? ORDER BY seq DESC", (os.fsencode(path),)
         )
+        return [_entry(row) for row in rows]
+
+    def promise(self, id_: bytes) -> list[Entry]:
+        """Return what is known of one promise, if anything."""
+        rows = self._database.rows(f"SELECT {_ENTRY} FROM promise WHERE id = ?", (id_,))
         return [_entry(row) for row in rows]
 
     def in_state(self, state: State, *, limit: int) -> list[Entry]:
@@ -87,6 +92,40 @@ class Books:
         for source, name, value in self._database.rows("SELECT source, name, value FROM counter"):
             table.setdefault(source, {})[name] = value
         return table
+
+    def oldest(self, source: str) -> float | None:
+        """Return when the oldest file that waits or is under way was changed, in wall-clock seconds.
+
+        Steps through an index, and what is under way is bounded: it costs the same however many wait.
+        """
+        ages = [
+            self._database.rows("SELECT min(modified) FROM promise WHERE source = ? AND state = 1", (source,))
+        ]
+        carrier = ""
+        while (carrier := self._following("carrier", carrier, "source = ?", (source,))) is not None:
+            bucket = ""
+            where = "source = ? AND carrier = ?"
+            while (bucket := self._following("bucket", bucket, where, (source, carrier))) is not None:
+                ages.append(
+                    self._database.rows(
+                        f"SELECT min(modified) FROM promise WHERE {where} AND bucket = ? AND state = 0",
+                        (source, carrier, bucket),
+                    )
+                )
+        found = [age for ((age,),) in ages if age is not None]
+        return min(found) / 1e9 if found else None
+
+    def _following(self, column: str, value: str, where: str, values: tuple[str, ...]) -> Any:
+        """Return the next value of a column among what waits; None: there is none."""
+        rows = self._database.rows(
+            f"SELECT min({column}) FROM promise WHERE {where} AND {column} > ? AND state = 0",
+            (*values, value),
+        )
+        return rows[0][0]
+
+    def events_waiting(self) -> int:
+        """Count the events that nobody has taken yet."""
+        return int(self._database.rows("SELECT count(*) FROM event")[0][0])
 
     def pauses(self) -> list[Pause]:
         """List the buckets that refuse everything."""

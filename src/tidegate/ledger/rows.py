@@ -11,7 +11,7 @@ from tidegate.model import Candidate, Fingerprint, ObjectRef, State, Transfer
 from tidegate.policy import LONGEST_WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tidegate.ledger.database import Cursor
 
@@ -21,7 +21,7 @@ TRANSFER = "id, source, carrier, path, fingerprint, bucket, key, metadata"
 
 
 def as_row(transfer: Transfer, refusal: str, now: float) -> tuple[object, ...]:
-    """Write a new promise, in the order of the columns that `Ledger.offer` names."""
+    """Write a new promise, in the order of the columns that `insert` names."""
     mark, target = transfer.body.fingerprint, transfer.target
     return (
         transfer.id,
@@ -38,6 +38,19 @@ def as_row(transfer: Transfer, refusal: str, now: float) -> tuple[object, ...]:
         int(State.FAILED if refusal else State.READY),
         now,
         refusal or None,
+    )
+
+
+def insert(cursor: Cursor, rows: Iterable[tuple[object, ...]]) -> int:
+    """Write rows that `as_row` made; one that is known already changes nothing, unless it was dropped."""
+    return cursor.run_many(
+        "INSERT INTO promise (id, source, path, fingerprint, size, modified, bucket, key, target,"
+        " carrier, metadata, state, changed_at, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " ON CONFLICT (id) DO UPDATE SET bucket = excluded.bucket, key = excluded.key,"
+        " target = excluded.target, carrier = excluded.carrier, metadata = excluded.metadata,"
+        " state = excluded.state, due = 0, attempts = 0, pauses = 0,"
+        " changed_at = excluded.changed_at, note = excluded.note WHERE state = 4",
+        rows,
     )
 
 

@@ -93,3 +93,83 @@ CREATE TABLE IF NOT EXISTS lane (
   generation INTEGER NOT NULL,
   PRIMARY KEY (source, slot)
 ) WITHOUT ROWID;
+
+-- Sources of which nothing is to be sent, because somebody said so.
+CREATE TABLE IF NOT EXISTS paused (
+  source TEXT PRIMARY KEY                    -- '' for all of them
+) WITHOUT ROWID;
+
+-- The newest requests that were done, so that one that comes twice is done once.
+CREATE TABLE IF NOT EXISTS answered (
+  seq    INTEGER PRIMARY KEY,
+  token  TEXT    NOT NULL UNIQUE,            -- clientToken of the request
+  digest BLOB    NOT NULL,                   -- of the whole request: another one must not have its token
+  answer TEXT    NOT NULL                    -- JSON
+);
+
+-- Promises that somebody asked for by a request and has not been told the end of.
+CREATE TABLE IF NOT EXISTS posted (
+  promise BLOB    PRIMARY KEY,               -- id of the promise
+  token   TEXT    NOT NULL                   -- clientToken of the request; '' if it had none
+) WITHOUT ROWID;
+
+-- Events that nobody has taken yet, the oldest first. Bounded: see events.py.
+CREATE TABLE IF NOT EXISTS event (
+  id    INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind  TEXT    NOT NULL,
+  at    REAL    NOT NULL,                    -- when it happened
+  due   REAL    NOT NULL DEFAULT 0,          -- not tried before
+  tries INTEGER NOT NULL DEFAULT 0,          -- times it could not be delivered
+  body  TEXT    NOT NULL                     -- JSON
+);
+
+-- Up to when the cycles of each source have been dealt with: what fell due later and was missed runs once.
+CREATE TABLE IF NOT EXISTS rhythm (
+  source TEXT PRIMARY KEY,
+  rhythm TEXT NOT NULL,                      -- the schedule it holds for; another one begins anew
+  since  REAL NOT NULL
+) WITHOUT ROWID;
+
+-- The last cycles of each source, and the one that is under way. Figures count objects, but for `bytes`.
+CREATE TABLE IF NOT EXISTS cycle (
+  seq      INTEGER PRIMARY KEY,              -- their order, whatever the clock said
+  source   TEXT    NOT NULL,
+  started  INTEGER NOT NULL,                 -- what {cycle} says in keys; whole seconds
+  listed   INTEGER NOT NULL DEFAULT 0,       -- 1: all that goes in it has been promised
+  finished REAL,                             -- NULL: something of it is under way
+  found    INTEGER NOT NULL DEFAULT 0,
+  uploaded INTEGER NOT NULL DEFAULT 0,
+  failed   INTEGER NOT NULL DEFAULT 0,
+  held     INTEGER NOT NULL DEFAULT 0,       -- left for the next cycle
+  bytes    INTEGER NOT NULL DEFAULT 0,       -- of what was uploaded
+  UNIQUE (source, started)
+);
+
+-- What goes in a cycle that is under way. A key is given once, so no cycle replaces what it has stored itself.
+CREATE TABLE IF NOT EXISTS cycle_object (
+  source  TEXT    NOT NULL,
+  started INTEGER NOT NULL,                  -- of the cycle
+  key     TEXT    NOT NULL,                  -- of the object; the id in hex of a promise that can have none
+  promise BLOB    NOT NULL,                  -- its id
+  bytes   INTEGER NOT NULL,
+  PRIMARY KEY (source, started, key)
+) WITHOUT ROWID;
+
+-- Archives that were promised. Their bodies and the lists of their members lie in a folder of ours.
+CREATE TABLE IF NOT EXISTS archive (
+  name    TEXT PRIMARY KEY,                  -- of the body in that folder
+  source  TEXT NOT NULL,
+  promise BLOB NOT NULL                      -- its id; once that is finished, files and row may go
+) WITHOUT ROWID;
+
+-- Files that were brought here from a bucket. Without it they would all be fetched once more.
+CREATE TABLE IF NOT EXISTS download (
+  source TEXT NOT NULL,
+  path   BLOB NOT NULL,                      -- relative to the folder of the source, as the bytes the kernel uses
+  bucket TEXT NOT NULL,
+  key    TEXT NOT NULL,
+  etag   TEXT NOT NULL,                      -- of the version that was brought, or is about to get its name
+  mark   TEXT NOT NULL,                      -- how that file is known again: inode:size:mtime_ns
+  before TEXT NOT NULL,                      -- the same of the file whose place it takes; '': there was none of ours
+  PRIMARY KEY (source, path)
+) WITHOUT ROWID;

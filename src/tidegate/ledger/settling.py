@@ -40,6 +40,7 @@ class Settled:
     resumed: list[str] = field(default_factory=list)
     changed: list[tuple[Transfer, str]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counter)
+    etags: dict[bytes, str] = field(default_factory=dict)  # of what was posted, as far as they are known
 
 
 def settle_all(

@@ -6,6 +6,7 @@ import calendar
 import re
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import tidegate
@@ -54,6 +55,18 @@ class Identity(Protocol):
         """Be told that S3 does not take these any more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Briefing:
+    """All that is needed to make requests to one bucket for a while. `ahead` is how far S3's clock is."""
+
+    bucket: str
+    place: Place
+    manner: Manner
+    credentials: Credentials
+    ahead: float
+    sign_payload: bool
+
+
 class Caller:
     """Makes requests to one destination: finds the way, signs, and understands a no.
 
@@ -82,6 +95,26 @@ class Caller:
     def is_private(self, bucket: str) -> bool:
         """Whether requests to the bucket go through TLS."""
         return self._way(bucket)[0].address.scheme == "https"
+
+    def brief(self, bucket: str, *, sign_payload: bool) -> Briefing:
+        """Tell all that is needed to make requests to this bucket elsewhere."""
+        place, pool = self._way(bucket)
+        return Briefing(
+            bucket=bucket,
+            place=place,
+            manner=pool.manner,
+            credentials=self._identity.current(),
+            ahead=self._ahead,
+            sign_payload=sign_payload,
+        )
+
+    def follow(self, briefing: Briefing) -> None:
+        """Make requests to this bucket as somebody found out elsewhere."""
+        self._ahead = briefing.ahead
+        place, _ = self._places.get(briefing.bucket, (None, None))
+        if place != briefing.place:
+            pool = Pool(briefing.place.address, briefing.manner)
+            self._places[briefing.bucket] = briefing.place, pool
 
     def call(
         self,
@@ -132,7 +165,7 @@ class Caller:
         credentials: Credentials,
     ) -> str:
         """Sign the request as of now, and return its headers as they are sent."""
-        signed = {"x-amz-date": amz_date(self._clock() + self._ahead), **fields}
+        signed = {"x-amz-date": amz_date(int(self._clock() + self._ahead)), **fields}
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
         lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import Unavailable
 from tidegate.store.exchange import RELATIVE_HOST, Issued, ask_exchange, issued_of
+from tidegate.store.hub import aside
 from tidegate.store.sigv4 import Credentials
 
 if TYPE_CHECKING:
@@ -60,6 +61,17 @@ class Keyring:
         held = self._held
         if held is not None and self._steady() < self._renew_at:
             return held
+        return aside(self._renewed)
+
+    def spoiled(self, credentials: Credentials) -> None:
+        """Be told that these are not accepted any more: they are not given out again, unless issued again."""
+        with self._news:
+            if credentials == self._held:
+                self._held = None
+                self._trouble = "S3 does not accept the last ones any more"
+
+    def _renewed(self) -> Credentials:
+        """Have new ones fetched, and wait for them if there is nothing else."""
         with self._news:
             self._ask_if_due()
             if self._held is not None and self._steady() < self._expires_at:
@@ -70,13 +82,6 @@ class Keyring:
             if self._asking:
                 raise Unavailable(f"no AWS credentials came within {self._patience_seconds:g} seconds")
             raise Unavailable(f"no AWS credentials: {self._trouble}")
-
-    def spoiled(self, credentials: Credentials) -> None:
-        """Be told that these are not accepted any more: they are not given out again, unless issued again."""
-        with self._news:
-            if credentials == self._held:
-                self._held = None
-                self._trouble = "S3 does not accept the last ones any more"
 
     def _ask_if_due(self) -> None:
         now = self._steady()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import Unavailable
 from tidegate.store.answers import Answer, Reader
+from tidegate.store.hub import aside, is_task, wait
 from tidegate.store.wire import GLANCE_SECONDS, connect
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Connection:
         self._seconds = manner.read_seconds
         self._glance: Callable[[], object] = tuple
         self._secure = context is not None
-        self._socket = connect(address, manner, context)
+        self._socket = aside(lambda: connect(address, manner, context))
         self._reader = Reader(self._receive)
         self.lasting = True
         self.idle_since = 0.0
@@ -90,7 +91,7 @@ class Connection:
 
     def is_fresh(self) -> bool:
         """Whether the server has neither hung up nor said anything unasked."""
-        return not _poll(self._socket, select.POLLIN, 0)
+        return not wait(self._socket, select.POLLIN, 0)
 
     def hang_up(self) -> None:
         """End it, from whatever thread: who waits for it stops waiting."""
@@ -128,7 +129,7 @@ class Connection:
             return True
         view, waited = memoryview(data)[count:], 0.0
         while view:
-            events = _poll(self._socket, select.POLLIN | select.POLLOUT, GLANCE_SECONDS)
+            events = wait(self._socket, select.POLLIN | select.POLLOUT, GLANCE_SECONDS)
             if events & ~select.POLLOUT and self._has_answer():
                 return False
             if not events:
@@ -153,7 +154,7 @@ class Connection:
 
     def _has_answer(self) -> bool:
         """Whether there is an answer, or the end of the connection, to be read."""
-        if not _poll(self._socket, select.POLLIN, 0):
+        if not wait(self._socket, select.POLLIN, 0):
             return False
         try:
             piece = self._socket.recv(_PIECE)
@@ -167,15 +168,19 @@ class Connection:
     def _receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream. Raises OSError, and TimeoutError."""
         waited, seconds = 0.0, min(self._seconds, GLANCE_SECONDS)
+        flags = 0
+        if is_task() and not self._secure:
+            flags = socket.MSG_DONTWAIT
+            wait(self._socket, select.POLLIN, seconds)
         while True:
             try:
-                return self._socket.recv(_PIECE)
+                return self._socket.recv(_PIECE, flags)
             except ssl.SSLWantWriteError:
-                events = _poll(self._socket, select.POLLOUT, seconds)
+                events = wait(self._socket, select.POLLOUT, seconds)
             except ssl.SSLWantReadError:
-                events = _poll(self._socket, select.POLLIN, seconds)
-            except BlockingIOError:  # the time-out of a plain socket
-                events = 0
+                events = wait(self._socket, select.POLLIN, seconds)
+            except BlockingIOError:  # of a plain socket, the time-out that the kernel keeps for it
+                events = wait(self._socket, select.POLLIN, seconds) if flags else 0
             if not events:
                 waited += seconds
                 self._glance()
@@ -184,11 +189,3 @@ class Connection:
 
     def _say(self, reason: object) -> str:
         return f"{self._address.host}:{self._address.port}: {reason}"
-
-
-def _poll(endpoint: socket.socket, events: int, seconds: float) -> int:
-    """Wait for any of the events, an error or the end of the connection. 0 if nothing happens."""
-    poll = select.poll()
-    poll.register(endpoint, events)
-    ready = poll.poll(int(seconds * 1000))
-    return ready[0][1] if ready else 0

@@ -27,7 +27,7 @@ class Pool:
     def __init__(self, address: Address, manner: Manner) -> None:
         """Raises `Unavailable` if the CA bundle cannot be read."""
         self._address = address
-        self._manner = manner
+        self.manner = manner
         self._context = trust(manner.ca_bundle) if address.scheme == "https" else None
         self._gate = threading.Lock()
         self._idle: list[Connection] = []
@@ -53,7 +53,7 @@ class Pool:
             except Stale:
                 if not request.repeatable:
                     raise
-        return self._exchange(Connection(self._address, self._manner, self._context), head, request)
+        return self._exchange(Connection(self._address, self.manner, self._context), head, request)
 
     def close(self) -> None:
         """Hang up on everybody: requests under way fail with `Unavailable`, and so do later ones."""

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
     from tidegate.store.answers import Answer
     from tidegate.store.body import Body
-    from tidegate.store.calls import Identity
+    from tidegate.store.calls import Briefing, Identity
     from tidegate.store.endpoints import Endpoint
     from tidegate.store.wire import Address, Manner
 
 NONE: Mapping[str, str] = {}
 
 
-class _Text:
+class Text:
     """Bytes that are there already."""
 
     __slots__ = ("size", "text")
@@ -58,6 +58,7 @@ class _Text:
         """Nothing changes."""
 
     def chunks(self) -> tuple[bytes, ...]:
+        """All of them at once."""
         return (self.text,) if self.text else ()
 
 
@@ -80,6 +81,14 @@ class S3:
     ) -> None:
         self._caller = Caller(endpoint, identity, manner=manner, clock=clock)
         self._sign_payload = sign_payload
+
+    def brief(self, bucket: str) -> Briefing:
+        """Tell a client in another process all it needs, for as long as the credentials are good."""
+        return self._caller.brief(bucket, sign_payload=self._sign_payload)
+
+    def follow(self, briefing: Briefing) -> None:
+        """Be told what a client in another process knows: where the bucket is, and what time it is there."""
+        self._caller.follow(briefing)
 
     def put(
         self,
@@ -202,5 +211,5 @@ class S3:
         refuse_odd_headers(headers)
         payload = hashlib.sha256(content).hexdigest()
         return self._caller.call(
-            method, bucket, key, query=query, headers=headers, content=_Text(content), payload=payload
+            method, bucket, key, query=query, headers=headers, content=Text(content), payload=payload
         )

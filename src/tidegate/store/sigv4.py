@@ -46,7 +46,8 @@ def encode_query(pairs: Iterable[tuple[str, str]]) -> str:
     return "&".join(f"{name}={value}" for name, value in encoded)
 
 
-def amz_date(now: float) -> str:
+@functools.lru_cache(maxsize=4)
+def amz_date(now: int) -> str:
     """Write a time (seconds since 1970) the way signatures have it."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tidegate.config import HoldBack
+from tidegate.archive.members import SUFFIX, read
+from tidegate.config import Archive, HoldBack, Mode
 from tidegate.config.pattern import Glob
 from tidegate.disk.walk import Walk, inside, lies_in, relative
 from tidegate.disk.writers import has_writer, processes_writing
@@ -16,6 +18,7 @@ from tidegate.policy import SETTLE_TICK_SECONDS, plan, rank, unchanged_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tidegate.config import Config, Source
     from tidegate.model import Moment
@@ -26,7 +29,8 @@ class Finding:
     """What one source has to do with a file: whether it matches, and if so what holds it back and its key.
 
     `chosen` is why `carrier` would take it if it were promised now.
-    `seconds` is for how much longer it is held; None: until something else changes.
+    `seconds` is for how much longer it is held; None: until something else changes. `cycle`: it goes in
+    a cycle. `archive` is the body of ours that this version is packed in, if it is.
     """
 
     source: str
@@ -38,6 +42,8 @@ class Finding:
     refused: str | None = None
     carrier: str | None = None
     chosen: str | None = None
+    cycle: bool = False
+    archive: str | None = None
 
 
 def explain(
@@ -48,9 +54,13 @@ def explain(
     thing: str,
     never: frozenset[str],
     moment: Moment,
+    archives: Path | None = None,
 ) -> list[Finding]:
-    """Ask every source about one absolute path. `choose` names a source's carrier, and why it is that."""
-    return [_about(path, source, choose, thing, never, moment) for source in config.sources]
+    """Ask every source about one absolute path. `choose` names a source's carrier, and why it is that.
+
+    `archives` is our folder for bodies of archives.
+    """
+    return [_about(path, source, choose, thing, never, moment, archives) for source in config.sources]
 
 
 def _about(
@@ -60,6 +70,7 @@ def _about(
     thing: str,
     never: frozenset[str],
     moment: Moment,
+    archives: Path | None,
 ) -> Finding:
     reason = _mismatch(path, source, never)
     if reason:
@@ -67,8 +78,13 @@ def _about(
     status = os.stat(path)  # noqa: PTH116 - what the fingerprint is taken of
     mark = Fingerprint.of(status)
     carrier, chosen = choose(source)
-    transfer, refusal = plan(source, Candidate(path, mark), carrier=carrier, thing=thing, now=moment.wall)
+    folder = _packed_folder(path, source)
+    named = Candidate(f"{folder}{source.archive.suffix}" if folder else path, mark)
+    transfer, refusal = plan(source, named, carrier=carrier, thing=thing, now=moment.wall)
     held, seconds = _held(path, mark, source, never, moment)
+    if folder and not held:
+        held, seconds = _held_beside(folder, source, never, moment)
+    archive = _archive_of(Candidate(path, mark), archives) if folder and archives else None
     return Finding(
         source=source.name,
         matches=True,
@@ -79,7 +95,38 @@ def _about(
         refused=refusal or None,
         carrier=carrier,
         chosen=chosen,
+        cycle=source.mode is Mode.CYCLE,
+        archive=archive,
     )
+
+
+def _packed_folder(path: str, source: Source) -> str | None:
+    """Name the folder right below the root that the file is packed with; None: it goes by itself."""
+    top, _, below = relative(path, source.glob.root).partition("/")
+    if source.archive is Archive.NONE or not below:
+        return None
+    return f"{source.glob.root.rstrip('/')}/{top}"
+
+
+def _held_beside(
+    folder: str, source: Source, never: frozenset[str], moment: Moment
+) -> tuple[str | None, float | None]:
+    """Why a folder waits though the file asked for could go: the first of its files that cannot."""
+    start = folder, source.glob.below(source.glob.start, os.path.basename(folder))  # noqa: PTH119
+    for found in Walk(source, never, lambda _: None, start=start):
+        reason, seconds = _held(found.path, Fingerprint.of(found.stat), source, never, moment)
+        if reason:
+            return f"its folder waits because of {found.path}: {reason}", seconds
+    return None, None
+
+
+def _archive_of(member: Candidate, archives: Path) -> str | None:
+    """Name the archive under way that holds this version of a file, if any."""
+    for listed in sorted(archives.glob(f"*{SUFFIX}")):
+        with suppress(OSError, ValueError):  # let go, or written, just now
+            if any(one == member for one in read(listed)):
+                return str(listed).removesuffix(SUFFIX)
+    return None
 
 
 def _mismatch(path: str, source: Source, never: frozenset[str]) -> str:
@@ -127,7 +174,9 @@ def _held(
             f"it changed {alone:.0f} seconds ago, and QuietSeconds is {source.quiet_seconds:g}",
             quiet - alone,
         )
-    if source.hold_back is HoldBack.NONE or not _is_newest(path, source, never, moment):
+    if source.hold_back is HoldBack.NONE or _packed_folder(path, source):
+        return None, None
+    if not _is_newest(path, source, never, moment):
         return None, None
     if not source.max_hold_seconds:
         return f"it is the newest file (HoldBack {source.hold_back.value}), and MaxHoldSeconds is 0", None

@@ -7,13 +7,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidegate.config import Mode
+from tidegate.config.naming import cycle_name
 from tidegate.model import State
 from tidegate.view.snapshot import STALE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tidegate.config import Config
+    from tidegate.config import Config, Source
     from tidegate.ledger import Books, Entry, Pause
     from tidegate.view.explain import Finding
 
@@ -73,6 +75,10 @@ def _source(
         "holds": report.get("holds", {}),
         "held_files": report.get("held", []),
         "problems": report.get("problems", {}),
+        "last": report.get("last"),
+        "next_at": report.get("next_at"),
+        "cycles": report.get("cycles", False),
+        "running": report.get("running"),
         "space": report.get("space", ""),
         "counters": dict(counters),
     }
@@ -93,6 +99,8 @@ def status(found: Mapping[str, Any]) -> str:
         )
         problems = [f"{_printable(path)}: {what}" for path, what in source["problems"].items()]
         lines += _section(f"passed over in {name}", problems, len(problems))
+    cycles = [_cycles(name, source) for name, source in found["sources"].items() if source["cycles"]]
+    lines += _section("cycles", cycles, len(cycles))
     space = [f"{name}: {source['space']}" for name, source in found["sources"].items() if source["space"]]
     lines += _section("room on the disk", space, len(space))
     lines += _section("in quarantine (tidegate retry tries again)", *_quarantine(found))
@@ -138,6 +146,22 @@ def _section(title: str, lines: Sequence[str], count: int) -> list[str]:
     return ["", f"{title}:", *(f"  {line}" for line in lines), *more]
 
 
+def _cycles(name: str, source: Mapping[str, Any]) -> str:
+    """Tell of the last cycle of a source, and when the next one begins."""
+    parts = []
+    if (last := source["last"]) and last["finished"] is not None:
+        left = f", {last['failed']} failed, {last['held']} left for the next one"
+        parts.append(
+            f"{cycle_name(last['started'])} stored {last['uploaded']} of {last['found']}"
+            f" ({size(last['bytes'])}){left}"
+        )
+    if source["running"] is not None:
+        parts.append(f"{cycle_name(source['running'])} is under way")
+    elif source["next_at"] is not None:
+        parts.append(f"the next one begins at {cycle_name(source['next_at'])}")
+    return f"{name}: {'; '.join(parts)}"
+
+
 def _held(held: Mapping[str, Any]) -> str:
     seconds = held["seconds"]
     until = f", for {duration(seconds)} more at least" if seconds is not None else ""
@@ -172,6 +196,11 @@ def explanation(
         "paused": {pause.bucket: pause.note for pause in pauses},
         "troubles": (snapshot or {}).get("troubles", {}),
         "lanes": (snapshot or {}).get("lanes", {}),
+        "cycles": {
+            name: {"next_at": report.get("next_at"), "running": report.get("running")}
+            for name, report in (snapshot or {}).get("sources", {}).items()
+            if report.get("cycles")
+        },
     }
 
 
@@ -180,6 +209,8 @@ def explained(answer: Mapping[str, Any]) -> str:
     lines = [_printable(answer["path"]) + ("" if answer["exists"] else " does not exist (any more).")]
     for finding in answer["sources"]:
         lines += _finding(finding)
+        if finding["matches"] and finding["cycle"] and not answer["promises"] and not finding["archive"]:
+            lines.append(f"  {_waits(answer['cycles'].get(finding['source'], {}))}")
     if not answer["promises"]:
         lines.append(
             "Nothing was promised about it yet." if answer["exists"] else "Nothing is known about it."
@@ -204,7 +235,18 @@ def _finding(finding: Mapping[str, Any]) -> list[str]:
         lines.append(f"  this version is held back: {finding['held']}{until}")
     else:
         lines.append("  nothing holds it back")
+    if finding["archive"]:
+        lines.append(f"  this version is packed in {_printable(finding['archive'])}: explain that file")
     return lines
+
+
+def _waits(cycles: Mapping[str, Any]) -> str:
+    """Tell which cycle a file waits for."""
+    if cycles.get("running") is not None:
+        return f"it waits for the cycle after the one of {cycle_name(cycles['running'])}"
+    if cycles.get("next_at") is not None:
+        return f"it waits for the cycle at {cycle_name(cycles['next_at'])}"
+    return "it waits for the next cycle"
 
 
 def _promise(entry: Mapping[str, Any], answer: Mapping[str, Any]) -> list[str]:
@@ -249,10 +291,21 @@ def configuration(config: Config) -> str:
             f"source {source.name}:",
             f"  files     {source.glob.text}",
             f"  go to     s3://{source.bucket}/{source.key.text} with prefix {source.prefix or '(none)'}",
+            *_rhythm(source, config.time_zone),
             f"  held back {source.hold_back.value}; quiet for {source.quiet_seconds:g} s",
             f"  then      {after}, {source.delete_after_seconds / 60:g} minutes after it is stored",
         ]
     return "\n".join(lines)
+
+
+def _rhythm(source: Source, zone: str | None) -> list[str]:
+    """Tell when the cycles of a source begin, and what they pack."""
+    if source.mode is not Mode.CYCLE:
+        return []
+    times = f"each {source.interval_seconds:g} s"
+    if source.schedule:
+        times = f"at {source.schedule.text} on the clocks of {zone or 'this machine'}"
+    return [f"  cycles    {times}; archives of folders: {source.archive.value}"]
 
 
 def size(count: float) -> str:

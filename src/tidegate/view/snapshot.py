@@ -28,10 +28,29 @@ class HeldFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CycleReport:
+    """One round of a source: a cycle, or from one scan to the next. Times are wall-clock seconds.
+
+    `finished` is None as long as it lasts. `uploaded`, `failed` and `bytes` are of what was stored, or put
+    into quarantine, meanwhile.
+    """
+
+    started: float
+    finished: float | None = None
+    found: int = 0
+    uploaded: int = 0
+    failed: int = 0
+    held: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
     """What the last scan of one source saw. `scanned_at` is in wall-clock seconds; None: not yet.
 
-    `space` is what there is to tell about room on its disk, if anything.
+    `space` is what there is to tell about room on its disk, if anything. `last` is the last round that is
+    over, or the first one while it lasts; `next_at` when the next one begins. `cycles`: rounds are cycles,
+    and `running` is when the one began that is not over.
     """
 
     scanned_at: float | None = None
@@ -40,6 +59,10 @@ class SourceReport:
     held: list[HeldFile] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     space: str = ""
+    last: CycleReport | None = None
+    next_at: float | None = None
+    cycles: bool = False
+    running: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Promises kept by this process: workers upload the files, and prove what was stored.
+"""Promises kept by this process: it uploads the files, and proves what was stored.
+
+Small files are uploaded by one thread that waits for many answers at a time, all others by workers that
+can read and hash side by side.
 
 What is under way here dies with the process, so a promise has no receipt: the next start takes back what
 was given out, and asks S3 first whether it is there already. Large files go on where they were.
@@ -12,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from tidegate.carry import News
+from tidegate.carry.direct.annex import Annex, Terms
 from tidegate.carry.direct.content import Packed, Plain
 from tidegate.carry.direct.headers import headers_for
 from tidegate.carry.direct.jobs import Gathered, Jobs
@@ -19,13 +23,14 @@ from tidegate.carry.direct.outage import Outage
 from tidegate.carry.direct.parts import Known, Multipart, abort_all
 from tidegate.carry.direct.proof import Prover, etag_of
 from tidegate.carry.direct.verdict import verdict_of
-from tidegate.carry.direct.way import Way
-from tidegate.config import Compress
+from tidegate.carry.direct.way import Small, Way
+from tidegate.config import Compress, OnConflict, Verify
 from tidegate.errors import TidegateError, Unavailable
 from tidegate.model import Outcome, Verdict
 from tidegate.policy import again_seconds
-from tidegate.store.body import Body
+from tidegate.store.body import CHUNK_BYTES, Body
 from tidegate.store.errors import S3Error
+from tidegate.store.hub import Hub, is_available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 class Direct:
-    """Uploads from threads of its own, up to `workers` requests at a time."""
+    """Uploads from threads of its own, up to `limit` requests at a time."""
 
     name = "direct"
     depth = 2048
@@ -66,12 +71,13 @@ class Direct:
         thing: str,
         spool: Path,
         throttle: Throttle,
-        workers: int,
+        limit: int,
         steady: Callable[[], float],
         jitter: Callable[[], float],
         poll_seconds: float = POLL_SECONDS,
+        annex: Terms | None = None,
     ) -> None:
-        """`spool` is a folder of ours for files while they are packed."""
+        """`spool` is a folder of ours for files while they are packed. `annex`: when there may be two of us."""
         self._ledger = ledger
         self._spool = spool
         self._throttle = throttle
@@ -84,15 +90,34 @@ class Direct:
         self._failures: dict[bytes, int] = {}
         self._known: dict[bytes, Known] = {}
         self._outcomes: Gathered[Outcome] = Gathered(ENOUGH_NEWS)
-        self._jobs: Jobs[Multipart | Callable[[], None]] = Jobs(workers)
+        self._hub = hub = Hub(steady) if is_available else None
+        self._annex: Annex | None = None
+        self._jobs: Jobs[Multipart | Callable[[], None], Small] = Jobs(
+            limit, self._hub.wake if self._hub else tuple
+        )
         self._sweep_due = steady()
         self._closing = False
         self._workers = [
             threading.Thread(target=self._work, name=f"upload {number}", daemon=True)
-            for number in range(1, workers + 1)
+            for number in range(1, limit + 1)
         ]
-        for worker in self._workers:
-            worker.start()
+        self._threads: list[threading.Thread] = []
+        self._gate = threading.Lock()
+        if hub is None:
+            self._begin(*self._workers)
+        else:
+            loop = functools.partial(hub.run, self._next_light)
+            self._begin(threading.Thread(target=loop, name="upload", daemon=True))
+            if annex and limit > 1:
+                self._annex = Annex(
+                    self._jobs,
+                    annex,
+                    load=lambda: hub.load,
+                    fits=self._fits,
+                    stored=self._all_stored,
+                    left=self._left,
+                )
+                self._begin(self._annex.thread)
 
     def wake(self) -> None:
         """See Carrier."""
@@ -105,8 +130,12 @@ class Direct:
         self._throttle.close()
         for client in self._clients.values():
             client.close()
-        for worker in self._workers:
-            worker.join(1.0)
+        if self._hub:
+            self._hub.close()
+        if self._annex:
+            self._annex.close()
+        for thread in self._threads:
+            thread.join(1.0)
 
     def lanes(self, source: str) -> Sequence[str]:
         """See Carrier. There is one: the workers share a queue. Raises `Unavailable` during an outage."""
@@ -124,13 +153,25 @@ class Direct:
         if not way.outage.admits():
             return Unavailable(way.outage.reason)
         urgency = way.source.priority
-        self._outcomes.expect()
+        self._outcomes.expect(1)
+        if self._is_light(transfer, way):
+            self._jobs.put_light(urgency, Small(transfer, way))
+            return None
+        self._begin_workers()
         if transfer.body.fingerprint.size <= way.source.s3.multipart_threshold:
-            self._jobs.put(urgency, functools.partial(self._carry, transfer, way))
+            self._jobs.put(urgency, functools.partial(self._carry, Small(transfer, way)))
         else:
             upload = self._multipart(transfer, way)
             upload.number = self._jobs.put_large(urgency, upload)
         return None
+
+    def _is_light(self, transfer: Transfer, way: Way) -> bool:
+        """Whether there is so little to read and to compute that others need not wait for it."""
+        return (
+            self._hub is not None
+            and transfer.body.fingerprint.size <= min(CHUNK_BYTES, way.source.s3.multipart_threshold)
+            and way.source.attributes.compress is Compress.NONE
+        )
 
     def news(self, position: int) -> News:  # noqa: ARG002 - what is not settled dies with the process
         """See Carrier."""
@@ -141,6 +182,7 @@ class Direct:
         if self._steady() >= self._sweep_due:
             self._sweep_due = self._steady() + SWEEP_SECONDS
             if stale := self._ledger.uploads.stale():
+                self._begin_workers()
                 self._jobs.put(LEAST_URGENT, functools.partial(self._sweep, stale))
         yield ()
 
@@ -154,40 +196,58 @@ class Direct:
             self._ledger.uploads.forget([transfer.id])
             self._known.pop(transfer.id, None)
 
-    # What workers do
+    # What threads do
+
+    def _begin(self, *threads: threading.Thread) -> None:
+        for thread in threads:
+            thread.start()
+        self._threads += threads
+
+    def _begin_workers(self) -> None:
+        with self._gate:
+            if not self._workers[0].ident:
+                self._begin(*self._workers)
 
     def _work(self) -> None:
         while (found := self._jobs.get()) is not None:
             job, large = found
-            try:
-                if isinstance(job, Multipart):
-                    self._carry_on(job)
-                else:
-                    job()
-            except Exception:
-                if not self._closing:
-                    log.exception("a worker stumbled, and goes on")
-            finally:
-                if large:
-                    self._jobs.done_with_large()
+            self._do(functools.partial(self._carry_on, job) if isinstance(job, Multipart) else job)
+            self._jobs.done(large=large)
 
-    def _carry(self, transfer: Transfer, way: Way) -> None:
+    def _next_light(self) -> Callable[[], None] | None:
+        small = self._jobs.get_light()
+        return None if small is None else lambda: self._do_light(small)
+
+    def _do_light(self, small: Small) -> None:
+        self._do(lambda: self._carry(small))
+        self._jobs.done()
+
+    def _do(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:
+            if not self._closing:
+                log.exception("an upload stumbled, and the others go on")
+
+    def _carry(self, small: Small) -> None:
         """Upload a file with one request."""
+        transfer, way = small.transfer, small.way
         if way.outage.forbids():
             self._tell(transfer, Verdict.AGAIN, way.outage.reason)
             return
         try:
             content = self._open(transfer, way)
             try:
-                self._put(transfer, way, content)
+                etag = self._put(transfer, way, content)
             finally:
                 content.close()
         except Exception as error:  # noqa: BLE001 - whatever it is becomes the outcome
             self._failed(transfer, way, error)
         else:
-            self._stored(transfer, way)
+            self._stored(transfer, way, etag)
 
-    def _put(self, transfer: Transfer, way: Way, content: Content) -> None:
+    def _put(self, transfer: Transfer, way: Way, content: Content) -> str:
+        """Upload it, and return its ETag, if that is known."""
         target = transfer.target
         body = Body(
             content.descriptor, content.size, check=content.check, take=self._taker(way, content.check)
@@ -206,8 +266,10 @@ class Direct:
         if transfer.id in self._doubtful:
             digest, _ = body.measure(algorithm)
             if way.prover.holds(target, digest, by_etag):
-                return
-        way.write(transfer, content.descriptor, [content.size], send, lambda: body.digest, in_parts=False)
+                return ""
+        return way.write(
+            transfer, content.descriptor, [content.size], send, lambda: body.digest, in_parts=False
+        )
 
     def _multipart(self, transfer: Transfer, way: Way) -> Multipart:
         return Multipart(
@@ -235,7 +297,7 @@ class Direct:
                 self._known[transfer.id] = upload.known
             self._failed(transfer, way, error)
         else:
-            self._stored(transfer, way)
+            self._stored(transfer, way, upload.etag)
 
     def _sweep(self, stale: Sequence[OpenUpload]) -> None:
         for upload in stale:
@@ -251,11 +313,38 @@ class Direct:
 
     # What becomes of it
 
-    def _stored(self, transfer: Transfer, way: Way) -> None:
+    def _stored(self, transfer: Transfer, way: Way, etag: str) -> None:
         way.outage.worked()
         self._failures.pop(transfer.id, None)
         self._doubtful.discard(transfer.id)
-        self._tell(transfer, Verdict.STORED)
+        self._outcomes.put(Outcome(verdict=Verdict.STORED, promise=transfer.id, etag=etag))
+
+    def _fits(self, small: Small) -> bool:
+        """Whether the annex may try: where that has worked before, and no limit is to be kept."""
+        transfer, way = small.transfer, small.way
+        return (
+            way.prover.is_settled
+            and way.source.verify is Verify.CHECKSUM
+            and way.source.on_conflict is OnConflict.OVERWRITE
+            and not way.outage.lasts
+            and transfer.id not in self._doubtful
+            and self._throttle.is_open()
+        )
+
+    def _all_stored(self, smalls: Sequence[Small]) -> None:
+        for way in {small.way.source.name: small.way for small in smalls}.values():
+            way.outage.worked()
+        for small in smalls:
+            self._failures.pop(small.transfer.id, None)
+        self._outcomes.put_all(
+            [Outcome(verdict=Verdict.STORED, promise=small.transfer.id) for small in smalls]
+        )
+
+    def _left(self, smalls: Sequence[Small]) -> None:
+        """The annex does not know what has become of these."""
+        for small in smalls:
+            self._doubtful.add(small.transfer.id)
+            self._jobs.put_light(small.way.source.priority, small)
 
     def _failed(self, transfer: Transfer, way: Way, error: Exception) -> None:
         if self._closing:

@@ -11,7 +11,7 @@ from tidegate.store.s3 import S3
 from tidegate.store.wire import Manner, Proxy, proxy_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tidegate.config import S3Settings
     from tidegate.store.wire import Address
@@ -22,6 +22,14 @@ REGION = "us-east-1"
 
 def connect(settings: S3Settings, environment: Mapping[str, str], *, thing: str) -> S3:
     """Make a client. Nothing is asked over the network yet."""
+    endpoint, keyring, manner = way_to(settings, environment, thing=thing)
+    return S3(endpoint, keyring, manner=manner)
+
+
+def way_to(
+    settings: S3Settings, environment: Mapping[str, str], *, thing: str
+) -> tuple[Endpoint, Keyring, Callable[[Address], Manner]]:
+    """Find out where S3 is, who we are there, and how it is talked to."""
     region = (
         settings.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or REGION
     )
@@ -46,7 +54,7 @@ def connect(settings: S3Settings, environment: Mapping[str, str], *, thing: str)
             proxy=_proxy(settings.proxy, address, environment),
         )
 
-    return S3(endpoint, Keyring(issue), manner=manner)
+    return endpoint, Keyring(issue), manner
 
 
 def _proxy(written: str | None, address: Address, environment: Mapping[str, str]) -> Proxy | None:

@@ -6,9 +6,9 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Protocol
 
-from tidegate.carry.direct.fence import Fence
 from tidegate.config import Compress
 from tidegate.errors import Refused
+from tidegate.store.fence import Fence
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from tidegate.config import Compress
+from tidegate.policy import TYPE_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def headers_for(source: Source, thing: str) -> Callable[[Transfer], dict[str, st
         seconds, nanoseconds = divmod(transfer.body.fingerprint.mtime_ns, 1_000_000_000)
         made[f"{_META}mtime"] = f"{seconds}.{nanoseconds:09}"
         for name, value in transfer.metadata.items():
-            made[_META + name] = value
+            made[name if name == TYPE_METADATA else _META + name] = value
         return made
 
     return headers

@@ -6,36 +6,56 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 GATHER_SECONDS: Final = 0.1
 
 Job = TypeVar("Job")
+Light = TypeVar("Light")
 Item = TypeVar("Item")
 
 
-class Jobs(Generic[Job]):
-    """Jobs wait here for one of `workers`. Safe to use from any thread.
+class Jobs(Generic[Job, Light]):
+    """Jobs wait here for their turn; `limit` of them are done at a time. Safe to use from any thread.
 
     Of equal urgency (a lower number goes first) the one that was put first comes first. A large job is put
     again for each of its pieces, and with its first number, so that what was begun is finished before
-    another one is begun; yet each time it takes its turn with the small ones. Large jobs never keep all
-    workers busy: one is left for the others, unless there is only one.
+    another one is begun; yet each time it takes its turn with the small ones. Large jobs are never all
+    that is done: one place is left for the others, unless there is only one.
+
+    Light jobs are for one thread, which asks by `get_light` and is told by `on_light` when that makes
+    sense; or for who has places lent to do many of them elsewhere. All others are for who asks by `get`.
     """
 
-    def __init__(self, workers: int) -> None:
-        self._free_for_large = max(1, workers - 1)
+    def __init__(self, limit: int, on_light: Callable[[], object] = tuple) -> None:
+        self._limit = self._free = limit
+        self._free_for_large = max(1, limit - 1)
+        self._on_light = on_light
+        self._light: list[tuple[int, int, Light]] = []
         self._small: list[tuple[int, int, Job]] = []
         self._large: list[tuple[int, int, int, Job]] = []
         self._numbers = itertools.count()
-        self._news = threading.Condition()
+        lock = threading.Lock()
+        self._news = threading.Condition(lock)
+        self._lender = threading.Condition(lock)
+        self._is_lending = False
+        self._light_is_awaited = False
         self._closed = False
 
     def put(self, urgency: int, job: Job) -> None:
         """Let a small job wait. After `close` it is forgotten."""
         with self._news:
             heapq.heappush(self._small, (urgency, next(self._numbers), job))
-            self._news.notify()
+            self._tell()
+
+    def put_light(self, urgency: int, job: Light) -> None:
+        """Let a light job wait."""
+        with self._news:
+            heapq.heappush(self._light, (urgency, next(self._numbers), job))
+            self._tell()
 
     def put_large(self, urgency: int, job: Job, number: int | None = None) -> int:
         """Let a large job wait, or, by the number that it got the first time, its next piece."""
@@ -43,38 +63,116 @@ class Jobs(Generic[Job]):
             turn = next(self._numbers)
             number = turn if number is None else number
             heapq.heappush(self._large, (urgency, number, turn, job))
-            self._news.notify()
+            self._tell()
         return number
 
     def get(self) -> tuple[Job, bool] | None:
-        """Wait for a job, and tell whether it is a large one. None: there will be no more."""
+        """Wait for a job that is not light, and tell whether it is a large one. None: there is no more."""
         with self._news:
             while not self._closed:
-                if self._is_large_next():
-                    self._free_for_large -= 1
-                    return heapq.heappop(self._large)[-1], True
-                if self._small:
-                    return heapq.heappop(self._small)[-1], False
+                if self._free and not self._is_light_next():
+                    if self._is_large_next():
+                        self._free_for_large -= 1
+                        return self._taken(heapq.heappop(self._large)[-1]), True
+                    if self._small:
+                        return self._taken(heapq.heappop(self._small)[-1]), False
                 self._news.wait()
             return None
 
-    def done_with_large(self) -> None:
-        """One large job less is worked on."""
+    def get_light(self) -> Light | None:
+        """Take a light job, if it is the turn of one."""
         with self._news:
-            self._free_for_large += 1
-            self._news.notify()
+            if self._closed or not self._free or not self._is_light_next():
+                self._light_is_awaited = True
+                return None
+            return self._taken(heapq.heappop(self._light)[-1])
+
+    def done(self, *, large: bool = False) -> None:
+        """One job less is being done."""
+        with self._news:
+            self._free += 1
+            self._free_for_large += large
+            self._tell()
 
     def close(self) -> None:
-        """Send the workers home."""
+        """Send everybody home."""
         with self._news:
             self._closed = True
             self._news.notify_all()
+            self._lender.notify_all()
+
+    # Light jobs that are done elsewhere
+
+    def many_light(self, count: int, seconds: float) -> bool:
+        """Wait so long for so many light jobs, and tell whether they wait."""
+        with self._lender:
+            self._lender.wait_for(lambda: self._closed or len(self._light) >= count, seconds)
+            return len(self._light) >= count and not self._closed
+
+    def lend(self, held: int) -> int:
+        """Wait for places to do light jobs in. Returns how many are held, of which `held` were before.
+
+        These are all that are free, or half of all while other jobs wait. Until `repay`, `get_light` gives
+        none.
+        """
+        with self._lender:
+            self._is_lending = True
+            self._lender.wait_for(lambda: self._closed or held + self._free > 0)
+            if self._closed:
+                return held
+            fair = max(1, self._limit // 2) if self._small or self._large else self._limit
+            change = min(fair - held, self._free)
+            self._free -= change
+            self._tell()
+            return held + change
+
+    def take_light(self, accepts: Callable[[Light], bool]) -> list[Light]:
+        """Take light jobs, as long as the next one is accepted."""
+        taken = []
+        with self._lender:
+            while self._light and accepts(self._light[0][-1]):
+                taken.append(heapq.heappop(self._light)[-1])
+        return taken
+
+    def repay(self, held: int) -> None:
+        """Give the places back, and what is left of the light jobs."""
+        with self._lender:
+            self._free += held
+            self._is_lending = False
+            self._tell()
+            self._on_light()
+
+    # Whose turn it is
+
+    def _taken(self, job: Item) -> Item:
+        self._free -= 1
+        self._tell()
+        return job
+
+    def _tell(self) -> None:
+        self._lender.notify()
+        if not self._is_light_next():
+            self._news.notify()
+        elif self._light_is_awaited:
+            self._light_is_awaited = False
+            self._on_light()
+
+    def _is_light_next(self) -> bool:
+        if not self._light or self._is_lending:
+            return False
+        mine = self._light[0][:2]
+        if self._small and self._small[0][:2] < mine:
+            return False
+        return not self._is_large_next() or mine < self._turn_of_large()
 
     def _is_large_next(self) -> bool:
         if not self._large or not self._free_for_large:
             return False
+        return not self._small or self._turn_of_large() < self._small[0][:2]
+
+    def _turn_of_large(self) -> tuple[int, int]:
         urgency, _, turn, _ = self._large[0]
-        return not self._small or (urgency, turn) < self._small[0][:2]
+        return urgency, turn
 
 
 class Gathered(Generic[Item]):
@@ -92,10 +190,10 @@ class Gathered(Generic[Item]):
         self._some = threading.Event()
         self._full = threading.Event()
 
-    def expect(self) -> None:
-        """One more item will be put, some time."""
+    def expect(self, count: int) -> None:
+        """So many more items will be put, some time."""
         with self._lock:
-            self._expected += 1
+            self._expected += count
 
     def put(self, item: Item) -> None:
         """Tell what was expected."""
@@ -104,7 +202,16 @@ class Gathered(Generic[Item]):
             self._expected -= 1
             if len(self._items) == 1:
                 self._some.set()
-            if self._expected <= 0 or len(self._items) == self._enough:
+            if self._expected <= 0 or len(self._items) >= self._enough:
+                self._full.set()
+
+    def put_all(self, items: Sequence[Item]) -> None:
+        """Tell much that was expected."""
+        with self._lock:
+            self._items += items
+            self._expected -= len(items)
+            self._some.set()
+            if self._expected <= 0 or len(self._items) >= self._enough:
                 self._full.set()
 
     def wake(self) -> None:

@@ -68,6 +68,8 @@ class Multipart:
         self._waiting: list[int] = []
         self._tickets = 1
         self.failure: BaseException | None = None
+        self.etag = ""
+        """Of the finished object, if it is known."""
         self._is_there = False
 
     def work(self, share: Callable[[], None]) -> bool:
@@ -242,7 +244,7 @@ class Multipart:
             )
             return done[-1]
 
-        self.way.write(
+        self.etag = self.way.write(
             self.transfer,
             self._content.descriptor,
             [part.digest.size for part in parts],

@@ -32,7 +32,7 @@ class Prover:
         self._s3 = s3
         self._verify = verify
         self.algorithm = best()
-        self._is_settled = False
+        self.is_settled = False
 
     def prove(self, target: ObjectRef, stored: Stored, digest: Digest, by_etag: Callable[[], Digest]) -> None:
         """Return if the object is what was sent. Raises `Refused` if it is not, or if nothing tells.
@@ -52,11 +52,11 @@ class Prover:
             proven = (found or stored).proves(by_etag())
             if proven:
                 self.algorithm = MD5
-            elif not self._is_settled:
+            elif not self.is_settled:
                 raise S3Error(Kind.BLOCKED, 200, "NoProof", _NO_PROOF, "")
         if not proven:
             raise Refused("what the store holds is not what was sent: its checksum or size differs")
-        self._is_settled = True
+        self.is_settled = True
 
     def holds(self, target: ObjectRef, digest: Digest, by_etag: Callable[[], Digest]) -> bool:
         """Whether the object is there already, with these bytes."""
@@ -68,7 +68,7 @@ class Prover:
 
     def gives_in(self, error: S3Error) -> bool:
         """Whether the store may only not know our kind of checksum: from now on it gets another one."""
-        if self._is_settled or self.algorithm != CRC64NVME or error.code not in _UNKNOWN_CHECKSUM:
+        if self.is_settled or self.algorithm != CRC64NVME or error.code not in _UNKNOWN_CHECKSUM:
             return False
         self.algorithm = MD5
         return True

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tidegate.errors import Unavailable
+from tidegate.store.hub import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,7 +111,15 @@ class Throttle:
         """
         if self._steady() < self._free_until or not count:
             return count
-        return self._turn(self._waiter(urgency, check), count)
+        return aside(lambda: self._turn(self._waiter(urgency, check), count))
+
+    def is_open(self) -> bool:
+        """Whether there is no limit now."""
+        now = self._steady()
+        if now >= self._free_until:
+            with self._lock:
+                self._ask(now)
+        return now < self._free_until
 
     def close(self) -> None:
         """Let nobody send any more: all calls that wait, and all to come, raise Unavailable."""

@@ -43,8 +43,8 @@ class Way:
         digest: Callable[[], Digest],
         *,
         in_parts: bool,
-    ) -> None:
-        """Make the object by `send`, which takes headers for a condition, and return once it is proven.
+    ) -> str:
+        """Make the object by `send`, which takes headers for a condition; return its ETag once it is proven.
 
         An object that is there already is replaced, or not, as OnConflict says; one with the same bytes
         is as good as ours: an answer to us may have been lost. Raises what `send` and `Prover` raise.
@@ -62,10 +62,11 @@ class Way:
                 if error.kind is not Kind.CONFLICT or error.status != 412:
                     raise
                 if self.prover.holds(transfer.target, digest(), by_etag):
-                    return
+                    return ""  # S3 has it, and nobody told us
                 self._may_replace(transfer)
                 stored = send({})
         self.prover.prove(transfer.target, stored, digest(), by_etag)
+        return stored.etag
 
     def _may_replace(self, transfer: Transfer) -> None:
         if self.source.on_conflict is OnConflict.FAIL:
@@ -75,3 +76,11 @@ class Way:
             raise Refused(
                 "another object of this name is there already; OnConflict is Version; the bucket keeps none"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A file that is uploaded with one request."""
+
+    transfer: Transfer
+    way: Way

@@ -1,0 +1,1 @@
+"""Many files as one: what is in an archive, and how it is written."""

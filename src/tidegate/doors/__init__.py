@@ -1,0 +1,5 @@
+"""The ways in and out: local messages, IoT Core, a socket. Each only carries what the routes answer."""
+
+from tidegate.doors.house import House
+
+__all__ = ["House"]

@@ -1,0 +1,126 @@
+"""All doors of one process: opened as the configuration says, for whichever agent runs just now."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from tidegate.doors.desk import Desk
+from tidegate.doors.line import Cloud, Local
+from tidegate.doors.metrics import MetricsDoor
+from tidegate.doors.outbox import EventsDoor
+from tidegate.doors.topics import CLOUD_PACE, LOCAL_PACE, TopicDoor
+from tidegate.doors.unix import SocketDoor
+from tidegate.routes.board import look
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tidegate.clock import Clock
+    from tidegate.config import Config
+    from tidegate.doors.desk import Handler
+    from tidegate.doors.line import Line
+    from tidegate.ipc import Nucleus
+    from tidegate.routes import Site
+    from tidegate.routes.board import Picture
+
+CLOSE_SECONDS = 0.5
+"""For each door to end. A nucleus that is silent may hold one up; nothing is lost by leaving it."""
+
+
+log = logging.getLogger(__name__)
+
+
+class House:
+    """The doors. Without a nucleus there is only the socket."""
+
+    def __init__(self, handler: Handler, folder: Path, nucleus: Nucleus | None, clock: Clock) -> None:
+        """Open the socket. `folder` is the work directory, and ours alone."""
+        self._nucleus = nucleus
+        self._clock = clock
+        self._site: Site | None = None
+        self._lock = threading.Lock()  # while it is held, nobody closes what is looked at
+        self._desk = Desk(handler)
+        self._topics: dict[str, tuple[str, TopicDoor]] = {}
+        self._events: EventsDoor | None = None
+        self._metrics: tuple[tuple[str, float], MetricsDoor] | None = None
+        self._socket: SocketDoor | None = None
+        try:
+            self._socket = SocketDoor(folder, self._desk)
+        except OSError as err:  # some file systems have none; everything else works
+            log.warning("commands cannot reach this agent: %s has no socket: %s", folder, err)
+
+    def open(self, config: Config, thing: str) -> None:
+        """Have those doors open that are configured; those that stay as they are notice nothing."""
+        if self._nucleus is None:
+            return
+        lines: tuple[tuple[Line, str | None], ...] = (
+            (Local(self._nucleus), config.local_topics),
+            (Cloud(self._nucleus), config.cloud_topics),
+        )
+        wanted = [(line, base.replace("{thing}", thing)) for line, base in lines if base]
+        if {name: base for name, (base, _) in self._topics.items()} != {it.name: base for it, base in wanted}:
+            self._close_topics()
+            self._open_topics(wanted)
+        figures = (config.metrics_namespace, config.metrics_seconds) if config.metrics else None
+        if figures != (self._metrics and self._metrics[0]):
+            self._close_metrics()
+            if figures:
+                door = MetricsDoor(
+                    self._nucleus.publish_json, self._look, namespace=figures[0], seconds=figures[1]
+                )
+                door.start()
+                self._metrics = figures, door
+
+    def serve(self, site: Site | None) -> None:
+        """Tell the events of this agent. With None, what belonged to the one before is not used any more."""
+        with self._lock:
+            self._site = site
+        if self._events:
+            self._events.serve(site.ledger.events if site else None)
+
+    def wake(self) -> None:
+        """Try again soon what was refused: a deployment may have given us the right to it."""
+        for _, door in self._topics.values():
+            door.wake()
+
+    def close(self) -> None:
+        """Close all of them."""
+        if self._socket:
+            self._socket.close()
+        self._close_metrics()
+        self._close_topics()
+        self._desk.close()
+
+    def _open_topics(self, wanted: list[tuple[Line, str]]) -> None:
+        self._events = EventsDoor(wanted, steady=self._clock.steady, wall=self._clock.wall)
+        self._events.serve(self._site.ledger.events if self._site else None)
+        self._events.start()
+        for line, base in wanted:
+            pace = LOCAL_PACE if isinstance(line, Local) else CLOUD_PACE
+            door = TopicDoor(line, base, self._desk, pace=pace, steady=self._clock.steady)
+            door.start()
+            self._topics[line.name] = base, door
+
+    def _close_topics(self) -> None:
+        doors: list[TopicDoor | EventsDoor] = [door for _, door in self._topics.values()]
+        if self._events:
+            self._events.serve(None)
+            doors.append(self._events)
+        for door in doors:
+            door.stop()
+        for door in doors:
+            door.join(CLOSE_SECONDS)
+        self._topics.clear()
+        self._events = None
+
+    def _close_metrics(self) -> None:
+        if self._metrics:
+            self._metrics[1].stop()
+            self._metrics[1].join(CLOSE_SECONDS)
+        self._metrics = None
+
+    def _look(self) -> Picture | None:
+        with self._lock:
+            return look(self._site, ()) if self._site else None

@@ -1,0 +1,129 @@
+"""Counters and gauges for the component of CloudWatch metrics, which takes one metric with each message.
+
+That component reads JSON messages only. They are short: nucleus lite kills subscriptions over long ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tidegate.errors import NotAllowed, TidegateError
+from tidegate.loop import Loop
+from tidegate.model import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tidegate.routes.board import Picture
+
+TOPIC = "cloudwatch/metric/put"
+RETRY_SECONDS = 600.0
+"""Where nobody gave us the right to publish them."""
+
+ABSENT_SECONDS = 1.0
+"""Between two looks while there is nothing to be seen."""
+
+COUNTERS = (
+    ("FilesUploaded", "files_stored", "Count"),
+    ("BytesUploaded", "bytes_stored", "Bytes"),
+    ("FilesFailed", "files_quarantined", "Count"),
+    ("FilesEvicted", "files_evicted", "Count"),
+    ("FilesDropped", "files_dropped", "Count"),
+    ("Retries", "retries", "Count"),
+)
+"""Name, counter of the ledger, unit. Told is what was added since the last report."""
+
+log = logging.getLogger(__name__)
+
+
+class Metric(NamedTuple):
+    """One value."""
+
+    source: str
+    name: str
+    value: float
+    unit: str
+
+
+class MetricsDoor:
+    """Reports each `seconds`, from `start` to `close`. What cannot be told is not told later."""
+
+    def __init__(
+        self,
+        put: Callable[[str, Mapping[str, Any]], None],
+        look: Callable[[], Picture | None],
+        *,
+        namespace: str,
+        seconds: float,
+    ) -> None:
+        """`put` publishes JSON and waits until that is done; `look` may find nothing to report on."""
+        self._put = put
+        self._look = look
+        self._namespace = namespace
+        self._seconds = seconds
+        self._before: Mapping[str, Mapping[str, int]] | None = None
+        self._said = ""
+        self._loop = Loop("metrics", self._step, trouble=lambda *_: None, lost=lambda _: None)
+
+    def start(self) -> None:
+        """Begin."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Ask it to end after the step under way."""
+        self._loop.stop()
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end."""
+        self._loop.join(seconds)
+
+    def _step(self) -> float:
+        try:
+            picture = self._look()
+            if picture is None:
+                return min(ABSENT_SECONDS, self._seconds)
+            for metric in metrics(picture, self._before):
+                self._put(TOPIC, message(metric, self._namespace, picture))
+            self._before = picture.counters
+        except TidegateError as err:
+            if str(err) != self._said:
+                self._said = str(err)
+                log.warning("CloudWatch is told nothing, and it is tried again: %s", err)
+            return RETRY_SECONDS if isinstance(err, NotAllowed) else self._seconds
+        self._said = ""
+        return self._seconds
+
+
+def metrics(picture: Picture, before: Mapping[str, Mapping[str, int]] | None) -> Iterator[Metric]:
+    """List what there is to tell of each source; of counters only what is new since `before`."""
+    for source in sorted({*picture.names, *picture.counters} - {""}):
+        now, then = picture.counters.get(source, {}), (before or {}).get(source, {})
+        if before is not None:
+            for name, counter, unit in COUNTERS:
+                yield Metric(source, name, max(0, now.get(counter, 0) - then.get(counter, 0)), unit)
+        tally, report = picture.tally.get(source, {}), picture.snapshot.sources.get(source)
+        waiting = [tally.get(state, (0, 0)) for state in (State.READY, State.SENT)]
+        yield Metric(source, "BacklogFiles", sum(files for files, _ in waiting), "Count")
+        yield Metric(source, "BacklogBytes", sum(size for _, size in waiting), "Bytes")
+        oldest = picture.oldest.get(source)
+        age = 0.0 if oldest is None else max(0.0, picture.at - oldest)
+        yield Metric(source, "OldestPendingAge", round(age, 1), "Seconds")
+        yield Metric(source, "FilesQuarantined", tally.get(State.FAILED, (0, 0))[0], "Count")
+        yield Metric(source, "HoldFiles", sum(report.holds.values()) if report else 0, "Count")
+
+
+def message(metric: Metric, namespace: str, picture: Picture) -> dict[str, Any]:
+    """Write a metric as the component takes it. The dimension coreName it adds itself."""
+    return {
+        "request": {
+            "namespace": namespace,
+            "metricData": {
+                "metricName": metric.name,
+                "value": metric.value,
+                "unit": metric.unit,
+                "timestamp": round(picture.at),
+                "dimensions": [{"name": "Source", "value": metric.source}],
+            },
+        }
+    }

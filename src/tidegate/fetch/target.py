@@ -1,0 +1,102 @@
+"""The folder that objects are brought to. Whatever a path says, nothing outside of it is touched.
+
+Folders are opened one inside the other, and links among them are not followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from tidegate.errors import Unavailable
+from tidegate.fetch.names import PARTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Target:
+    """One folder. Paths are relative to it. Any thread may use it; each path is for one at a time."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Make the folder, if it is not there. Raises Unavailable where that cannot be done."""
+        try:
+            os.makedirs(f"{self.root}/{PARTIAL}", mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{self.root} cannot be used: {error.strerror}") from error
+
+    def part(self, name: str) -> str:
+        """Where a file is while it is not whole."""
+        return f"{self.root}/{PARTIAL}/{name}"
+
+    def mark(self, path: str) -> str:
+        """Return how the file is known again; "" if there is none. Raises OSError for what is no file."""
+        try:
+            with self._above(path, make=False) as (folder, name):
+                return mark_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+        except FileNotFoundError:
+            return ""
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """Open the file for reading."""
+        with self._above(path, make=False) as (folder, name):
+            descriptor = os.open(name, _FILE, dir_fd=folder)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def place(self, part: str, path: str) -> None:
+        """Give a file that is whole its name, durably, in place of what has that name."""
+        with self._above(path, make=True) as (folder, name):
+            os.rename(self.part(part), name, dst_dir_fd=folder)
+            os.fsync(folder)
+
+    def remove(self, path: str, is_ours: Callable[[str], bool]) -> bool:
+        """Delete the file if it is ours. Tells whether it was."""
+        with suppress(FileNotFoundError), self._above(path, make=False) as (folder, name):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and is_ours(mark_of(status)):
+                os.unlink(name, dir_fd=folder)
+                return True
+        return False
+
+    def tidy(self, keep: Collection[str]) -> None:
+        """Delete the parts that nobody goes on with."""
+        for name in os.listdir(f"{self.root}/{PARTIAL}"):
+            if name not in keep:
+                os.unlink(self.part(name))
+
+    @contextmanager
+    def _above(self, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
+        """Open the folder that the file is in."""
+        *folders, name = path.split("/")
+        current = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for folder in folders:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(folder, 0o755, dir_fd=current)
+                        os.fsync(current)
+                following = os.open(folder, _FOLDER, dir_fd=current)
+                os.close(current)
+                current = following
+            yield current, name
+        finally:
+            os.close(current)
+
+
+def mark_of(status: os.stat_result) -> str:
+    """Return what tells this file from others of its name, also after it was moved."""
+    if not stat.S_ISREG(status.st_mode):
+        return "no file"
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"

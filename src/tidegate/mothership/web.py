@@ -1,0 +1,255 @@
+"""The doors of a mothership: one for devices, one for people, one for programs of its operator."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import re
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from tidegate.errors import TidegateError
+from tidegate.mothership import books as steps
+from tidegate.mothership.page import ACTIONS, PAGE, Forms, page, style
+from tidegate.mothership.talk import Call, Heard, NotKnown, hear
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+
+    from tidegate.ledger.database import Cursor
+    from tidegate.mothership.bank import Bank
+    from tidegate.mothership.books import Books
+
+MESSAGE_BYTES = 262_144
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.-]{0,127}")
+_STATES = ("configured", "suspended", "registered")
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What lets the operator in, and new devices."""
+
+    admin: str
+    bootstrap: str
+
+
+class Web:
+    """Answers requests. `app` is an ASGI application; it closes the books when it ends."""
+
+    def __init__(self, books: Books, tokens: Tokens, bank: Bank, wall: Callable[[], float]) -> None:
+        self._books = books
+        self._tokens = tokens
+        self._bank = bank
+        self._wall = wall
+        self._forms = Forms()
+        self.app = Starlette(
+            lifespan=self._life,
+            exception_handlers={TidegateError: _unavailable},
+            routes=[
+                Route("/ingestor", self._call, methods=["POST"]),
+                Route("/ingestor/enrol", self._enrol, methods=["POST"]),
+                Route("/", self._page),
+                Route("/style.css", self._style),
+                Route("/act", self._act, methods=["POST"]),
+                Route("/devices", self._devices),
+                Route("/devices/{name}", self._device, methods=["GET", "DELETE"]),
+                Route("/devices/{name}/desired", self._desire, methods=["PUT"]),
+                Route("/desired", self._desire, methods=["PUT"]),
+                Route("/devices/{name}/state", self._set_state, methods=["PUT"]),
+                Route("/devices/{name}/actions", self._order, methods=["POST"]),
+            ],
+        )
+
+    @asynccontextmanager
+    async def _life(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(self._books.close)
+
+    async def _step(self, does: Callable[[Cursor], Any]) -> Any:
+        return await asyncio.wrap_future(self._books.step(does))
+
+    # Devices
+
+    async def _call(self, request: Request) -> Response:
+        token, now = hashlib.sha256(_bearer(request).encode()).digest(), self._wall()
+        try:
+            call = Call.of(await _json(request))
+        except ValueError as err:
+            raise HTTPException(400, str(err)) from err
+        try:
+            heard: Heard = await self._step(lambda cursor: hear(cursor, token, call, now))
+        except NotKnown:
+            raise HTTPException(401, "no device has this token") from None
+        if call.wants_keys:
+            keys = await self._bank.keys(heard.device, held_until=call.keys_expire, now=now)
+            if keys:
+                heard.reply["aws_keys"] = keys
+        return JSONResponse(heard.reply)
+
+    async def _enrol(self, request: Request) -> Response:
+        if not _same(_bearer(request), self._tokens.bootstrap):
+            raise HTTPException(401, "this is not the bootstrap token")
+        said = await _json(request)
+        name = said.get("name") if isinstance(said, dict) else None
+        digest = said.get("token_sha256") if isinstance(said, dict) else None
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise HTTPException(400, "name: write up to 128 letters, digits and : _ . -")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise HTTPException(400, "token_sha256: write 64 hexadecimal digits")
+        token, now = bytes.fromhex(digest), self._wall()
+        if not await self._step(lambda cursor: steps.enrol(cursor, name, token, now)):
+            raise HTTPException(
+                409, "another device has this name; its operator has to remove that one first"
+            )
+        return JSONResponse({"state": "registered"}, 201)
+
+    # People
+
+    async def _page(self, request: Request) -> Response:
+        self._check_admin(request)
+        after, trouble = request.query_params.get("after", ""), "trouble" in request.query_params
+        found = await asyncio.to_thread(self._books.devices, after=after, limit=PAGE, trouble=trouble)
+        text = page(
+            found,
+            count=await asyncio.to_thread(self._books.count),
+            now=self._wall(),
+            csrf=self._forms.mark("admin"),
+            said=request.query_params.get("said", "")[:100],
+            trouble=trouble,
+        )
+        return HTMLResponse(text, headers=_HEADERS)
+
+    async def _style(self, _: Request) -> Response:
+        return Response(style(), media_type="text/css")
+
+    async def _act(self, request: Request) -> Response:
+        self._check_admin(request)
+        form = {
+            name: values[-1] for name, values in parse_qs((await _body(request)).decode("latin-1")).items()
+        }
+        if not self._forms.is_ours("admin", form.get("csrf", "")):
+            raise HTTPException(403, "this form is not from this mothership, or from before its restart")
+        device, action, key = form.get("device", ""), form.get("action", ""), form.get("key", "")
+        await self._queue(device, action, key)
+        return RedirectResponse(f"./?said={quote(f'{action} queued for {device}')}", 303)
+
+    async def _queue(self, device: str, action: str, key: str) -> None:
+        if action not in ACTIONS:
+            raise HTTPException(400, f"action: write one of {', '.join(ACTIONS)}")
+        if not re.fullmatch("[A-Za-z0-9-]{16,64}", key):
+            raise HTTPException(400, "key: write 16 to 64 letters, digits and hyphens")
+        now = self._wall()
+        if not await self._step(lambda cursor: steps.order(cursor, device, action, key, now)):
+            raise HTTPException(404, "there is no such device")
+
+    # Programs
+
+    async def _devices(self, request: Request) -> Response:
+        self._check_admin(request)
+        after = request.query_params.get("after", "")
+        found = await asyncio.to_thread(self._books.devices, after=after)
+        names = steps.Device.__slots__
+        return JSONResponse({"devices": [{name: getattr(one, name) for name in names} for one in found]})
+
+    async def _device(self, request: Request) -> Response:
+        self._check_admin(request)
+        name = request.path_params["name"]
+        if request.method == "DELETE":
+            found = await self._step(lambda cursor: steps.expel(cursor, name))
+            return JSONResponse({}, 200 if found else 404)
+        known = await asyncio.to_thread(self._books.device, name)
+        if known is None:
+            raise HTTPException(404, "there is no such device")
+        return JSONResponse(known, headers=_HEADERS)
+
+    async def _desire(self, request: Request) -> Response:
+        self._check_admin(request)
+        config = await _json(request)
+        if not isinstance(config, dict):
+            raise HTTPException(400, "a configuration is a map of keys")
+        name, now = request.path_params.get("name", steps.EVERY), self._wall()
+        rev = await self._step(lambda cursor: steps.desire(cursor, name, config, now))
+        return JSONResponse({"rev": rev})
+
+    async def _set_state(self, request: Request) -> Response:
+        self._check_admin(request)
+        said, name, now = await _json(request), request.path_params["name"], self._wall()
+        state = said.get("state") if isinstance(said, dict) else None
+        if state not in _STATES:
+            raise HTTPException(400, f"state: write one of {', '.join(_STATES)}")
+        found = await self._step(lambda cursor: steps.set_state(cursor, name, str(state), now))
+        return JSONResponse({}, 200 if found else 404)
+
+    async def _order(self, request: Request) -> Response:
+        self._check_admin(request)
+        said, name = await _json(request), request.path_params["name"]
+        said = said if isinstance(said, dict) else {}
+        key = str(said.get("key") or uuid.uuid4())
+        await self._queue(name, str(said.get("action")), key)
+        return JSONResponse({"action_id": key}, 202)
+
+    def _check_admin(self, request: Request) -> None:
+        """Let the operator in, by a bearer token or by the password that a browser asks for."""
+        kind, _, what = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "basic":
+            try:
+                what = base64.b64decode(what).decode().partition(":")[2]
+            except ValueError:
+                what = ""
+        if not _same(what, self._tokens.admin):
+            challenge = {"www-authenticate": 'Basic realm="mothership", charset="UTF-8"'}
+            raise HTTPException(401, "the operator's token is needed", challenge)
+
+
+def _bearer(request: Request) -> str:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else ""
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MESSAGE_BYTES:
+            raise HTTPException(413, f"a message has at most {MESSAGE_BYTES} bytes")
+    return bytes(body)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return json.loads(await _body(request))
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "this is not JSON") from None
+
+
+async def _unavailable(_: Request, err: Exception) -> Response:
+    log.error("a request was not answered: %s", err)
+    return JSONResponse({"error": str(err)}, 503, {"retry-after": "5"})

@@ -1,0 +1,274 @@
+"""Brings restored objects to this device: piece by piece, proven, and under their name only when whole.
+
+A file that was begun is gone on with, also by the next process. What is below the folder belongs to
+whoever reads it: a file that was fetched once is not looked after any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate.errors import Unavailable
+from tidegate.restore.nouns import State
+from tidegate.restore.proof import Proof
+from tidegate.store.errors import Kind, S3Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tidegate.restore.journal import Journal, Sheet
+    from tidegate.restore.nouns import Spec
+    from tidegate.store.archive_calls import Archive
+    from tidegate.store.stored import Stored
+
+MOST_PIECE, LEAST_PIECE = 4 * 2**20, 64 * 1024
+PARTIAL = ".tidegate-restore"
+HANDS = 4
+
+_TRIES = 3
+_SAVE_SECONDS = 1.0
+
+
+class _Halt(Exception):  # noqa: N818 - it is a wish
+    """The run is broken off; another one goes on with the file."""
+
+
+class _NoRoom(Exception):  # noqa: N818 - it is a state
+    """The file does not fit at the moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSpec:
+    """Where to, and how much at most.
+
+    `bandwidth` is in bytes a second, 0 for as many as go. `reserve` bytes of the disk stay free, and at most
+    `room` bytes of fetched files are in the folder at a time; 0 is for any number.
+    """
+
+    folder: str
+    bandwidth: float = 0.0
+    reserve: int = 256 * 2**20
+    room: int = 0
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> FetchSpec:
+        """Read it back."""
+        return cls(**said)
+
+
+class Fetcher:
+    """Downloads the objects of one job. `trouble` says why the last run did not get everything."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        journal: Journal,
+        archive: Archive,
+        *,
+        steady: Callable[[], float],
+        hands: int = HANDS,
+    ) -> None:
+        self._spec = FetchSpec.of_json(spec.fetch)
+        self._with_bucket = spec.listed
+        self._journal = journal
+        self._archive = archive
+        self._steady = steady
+        self._hands = hands
+        self._folder = Path(self._spec.folder)
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+        self._used: int | None = None
+        self._halt = threading.Event()
+        self.trouble = ""
+        self.unproven = 0
+
+    def run(self, *states: State, seconds: float, check: Callable[[], None]) -> bool:
+        """Download what stands there; begin no more files after so many seconds.
+
+        Tells whether nothing is left to be done. What is no longer readable becomes WANTED again, and FAILED
+        what cannot be had or kept. `check` is called each second, and what it raises breaks off the files.
+        """
+        (self._folder / PARTIAL).mkdir(parents=True, exist_ok=True)
+        self._halt.clear()
+        self.trouble = ""
+        self._claimed = 0
+        self._used = self._measure()
+        self._until = self._steady() + seconds
+        self._items = self._ready(states)
+        self._dirty: dict[int, Sheet] = {}
+        self._left = False
+        crew = [
+            threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(self._hands)
+        ]
+        for thread in crew:
+            thread.start()
+        try:
+            for thread in crew:
+                while thread.is_alive():
+                    thread.join(_SAVE_SECONDS)
+                    self._save()
+                    check()
+        finally:
+            self._halt.set()
+            for thread in crew:
+                thread.join()
+            self._save()
+        return not self._left
+
+    def stop(self) -> None:
+        """End a run soon, from whatever thread."""
+        self._halt.set()
+
+    def _ready(self, states: tuple[State, ...]) -> Iterator[tuple[Sheet, int]]:
+        for sheet in self._journal.sheets(*states):
+            for position in sheet.where(*states):
+                yield sheet, position
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                item = next(self._items, None)
+            if item is None:
+                return
+            if self._halt.is_set() or self._steady() >= self._until:
+                self._left = True
+                return
+            state, why = self._outcome(*item)
+            with self._lock:
+                if state is None:
+                    self._left = True
+                    self.trouble = why[1] or self.trouble
+                else:
+                    item[0].set(item[1], state, why)
+                    self._dirty[item[0].number] = item[0]
+
+    def _outcome(self, sheet: Sheet, at: int) -> tuple[State | None, tuple[str, str]]:
+        """Fetch one; return where it stands then, None for where it stood, and why."""
+        for number in range(_TRIES):
+            try:
+                if self._fetch(sheet, at):
+                    return State.FETCHED, ("", "")
+            except (_Halt, _NoRoom, Unavailable) as error:
+                return None, ("", str(error))
+            except S3Error as error:
+                if (verdict := _refused(error, is_last=number == _TRIES - 1)) is not None:
+                    return verdict
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    return None, ("", f"there is no room in {self._folder}")
+                return State.FAILED, ("LocalFile", str(error))
+        return State.FAILED, ("ChecksumMismatch", "what came is not what S3 has, three times")
+
+    def _fetch(self, sheet: Sheet, at: int) -> bool:
+        """Bring one object here. Tells whether it is right; a wrong one is thrown away."""
+        bucket, key, version = sheet.bucket, sheet.keys[at], sheet.version(at)
+        stored = self._archive.stored(bucket, key, version)
+        proof = Proof.of(self._archive, bucket, key, version, stored)
+        name = sha256(f"{bucket}\0{key}\0{version}\0{stored.etag}".encode()).hexdigest()
+        part = self._folder / PARTIAL / name
+        self._claim(stored.size or 0, part)
+        with part.open("a+b") as file:
+            file.seek(0)
+            begun = _rehash(file.fileno(), proof, stored.size or 0)
+            file.truncate(begun)
+            for data in self._pieces(bucket, key, version, stored, begun):
+                file.write(data)
+                proof.update(data)
+            file.flush()
+            os.fsync(file.fileno())
+        verdict = proof.holds()
+        if verdict is False:
+            part.unlink()
+            return False
+        if verdict is None:
+            with self._lock:
+                self.unproven += 1
+        target = self._folder / local_name(bucket if self._with_bucket else "", key, version)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)
+        return True
+
+    def _pieces(self, bucket: str, key: str, version: str, stored: Stored, begun: int) -> Iterator[bytes]:
+        size = stored.size or 0
+        limit = self._spec.bandwidth
+        length = int(min(MOST_PIECE, max(LEAST_PIECE, limit / 4))) if limit else MOST_PIECE
+        for start in range(begun, size, length):
+            end = min(size, start + length)
+            self._meter(end - start)
+            if self._halt.is_set():
+                raise _Halt
+            yield self._archive.piece(bucket, key, version, stored.etag, start, end)
+
+    def _meter(self, count: int) -> None:
+        """Wait until so many bytes may come."""
+        if not self._spec.bandwidth:
+            return
+        with self._lock:
+            now = self._steady()
+            moment = max(self._free_at, now)
+            self._free_at = moment + count / self._spec.bandwidth
+        self._halt.wait(moment - now)
+
+    def _claim(self, size: int, part: Path) -> None:
+        """Raise `_NoRoom` if the object does not fit at the moment."""
+        with self._lock:
+            more = size - (part.stat().st_size if part.exists() else 0)
+            free = shutil.disk_usage(self._folder).free - self._claimed
+            if more > free - self._spec.reserve:
+                raise _NoRoom(f"there is no room for {size} bytes in {self._folder}")
+            if self._spec.room and (self._used or 0) + more > self._spec.room:
+                raise _NoRoom(f"{self._folder} holds as much as it may")
+            self._claimed += more
+            self._used = (self._used or 0) + more
+
+    def _measure(self) -> int:
+        """How many bytes are in the folder; 0 where nobody wants to know."""
+        if not self._spec.room:
+            return 0
+        return sum(path.lstat().st_size for path in self._folder.rglob("*") if path.is_file())
+
+    def _save(self) -> None:
+        with self._lock:
+            sheets = list(self._dirty.values())
+            self._dirty.clear()
+            if sheets:
+                self._journal.save(sheets)
+
+
+def _refused(error: S3Error, *, is_last: bool) -> tuple[State | None, tuple[str, str]] | None:
+    """What a no of S3 means for a file; None for another try."""
+    if error.code == "InvalidObjectState":  # its copy is gone
+        return State.WANTED, ("", "")
+    if error.status != 412 and error.kind is not Kind.AGAIN:  # 412: another object took its place just now
+        return State.FAILED, (error.code or f"Status{error.status}", error.message)
+    return (None, ("", str(error))) if is_last else None
+
+
+def local_name(bucket: str, key: str, version: str) -> str:
+    """Return where an object goes below the folder; different objects go to different places.
+
+    Only what no file name can be is written otherwise: `%` as %25, empty names as %, and dots.
+    """
+    names = [part.replace("%", "%25").replace("\0", "%00") for part in key.split("/")]
+    names = [{"": "%", ".": "%2E", "..": "%2E%2E", PARTIAL: f"%2E{PARTIAL[1:]}"}.get(it, it) for it in names]
+    if version:
+        names[-1] += f"%40{version}"
+    return "/".join([*([bucket] if bucket else []), *names])
+
+
+def _rehash(descriptor: int, proof: Proof, size: int) -> int:
+    """Let the proof see what is there already, as far as that is whole; return how many bytes that is."""
+    there = min(os.fstat(descriptor).st_size, size)
+    at = 0
+    while at < there:
+        data = os.pread(descriptor, min(LEAST_PIECE, there - at), at)
+        proof.update(data)
+        at += len(data)
+    return at

@@ -1,0 +1,200 @@
+"""The jobs in a work directory: making, finding, and putting together what runs one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tidegate.errors import ConfigFaults, Locked, TidegateError
+from tidegate.restore.batch import Batches
+from tidegate.restore.connect import connect
+from tidegate.restore.direct import Sender
+from tidegate.restore.fetch import Fetcher
+from tidegate.restore.journal import Journal, Listed
+from tidegate.restore.look import Looker
+from tidegate.restore.nouns import ENGINES, TIERS, Phase, Spec
+from tidegate.restore.pace import Pace
+from tidegate.restore.run import Run, Tools
+from tidegate.restore.selection import chunks
+from tidegate.restore.sinks import make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from tidegate.clock import Clock
+    from tidegate.restore.connect import Ways
+    from tidegate.restore.sinks import Sink
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_ACCOUNT = re.compile(r"[0-9]{12}")
+MOST_DAYS, MOST_RATE = 36_500, 5000.0
+
+
+class NoSuchJob(TidegateError):  # noqa: N818 - it is an answer
+    """There is no job of this name here."""
+
+
+class Jobs:
+    """All jobs of one work directory, in its folder `restore`."""
+
+    def __init__(self, folder: Path, *, environment: Mapping[str, str], clock: Clock) -> None:
+        self._folder = folder / "restore"
+        self._environment = environment
+        self._clock = clock
+
+    def create(self, spec: Spec, rows: Iterable[tuple[str, str, str]] | None = None) -> int:
+        """Write a job down, with the bucket, key and version of each object unless it is for a prefix.
+
+        Nothing is asked of AWS. Returns how many objects were named twice. Raises `ConfigFaults` for what
+        cannot be ordered, and whatever `rows` raise: then there is no job.
+        """
+        check(spec)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._path(spec.id).exists():
+            raise ConfigFaults([f"there is a job {spec.id} already"])
+        journal = Journal(self._path(spec.id))
+        twice = 0
+        try:
+            journal.order(spec)
+            if rows is not None:
+                twice = self._write_listed(spec.id, rows)
+            journal.note({"twice": twice}, phase=Phase.PLANNING)
+        except BaseException:
+            journal.close()
+            self._remove(spec.id)
+            raise
+        journal.close()
+        return twice
+
+    def names(self) -> list[str]:
+        """All jobs here, the oldest first."""
+        found = self._folder.glob("*.job") if self._folder.is_dir() else ()
+        return [path.stem for path in sorted(found, key=lambda path: path.stat().st_ctime_ns)]
+
+    @contextmanager
+    def journal(self, name: str, *, read_only: bool = True) -> Iterator[Journal]:
+        """Open the journal of a job. Raises `NoSuchJob`."""
+        if not _ID.fullmatch(name) or not self._path(name).exists():
+            raise NoSuchJob(f"there is no job {name} here; `tidegate restore list` names them")
+        journal = Journal(self._path(name), read_only=read_only)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    @contextmanager
+    def running(self, name: str, others: Mapping[str, Sink] | None = None, **tools: Any) -> Iterator[Run]:
+        """Put together what runs a job; nobody else can until the end of this.
+
+        `others` are sinks that the caller attaches, by kind; `tools` go into `Tools`. Raises `NoSuchJob`,
+        and `Locked` while another process runs it.
+        """
+        with self.journal(name, read_only=False) as journal, self._locked(name):
+            spec = journal.spec
+            ways = connect(spec.settings, self._environment, wall=self._clock.wall)
+            looker = Looker(ways.archive)
+            pace = Pace(spec.rate, self._clock.steady())
+            sinks = make(
+                spec.sinks,
+                messages=ways.messages,
+                manner=ways.manner,
+                wall=self._clock.wall,
+                others=others or {},
+            )
+            by_batch = spec.engine == "batch"
+            made = Tools(
+                wall=self._clock.wall,
+                looker=looker,
+                sinks=sinks,
+                pace=None if by_batch else pace,
+                sender=None if by_batch else Sender(ways.archive, journal, pace, steady=self._clock.steady),
+                batches=self._batches(spec, journal, ways) if by_batch else None,
+                fetcher=self._fetcher(spec, journal, ways),
+                **tools,
+            )
+            try:
+                yield Run(journal, made, (lambda: self._listed(name)) if spec.listed else None)
+            finally:
+                looker.close()
+                ways.close()
+
+    def cancel(self, name: str) -> None:
+        """Wish a job to end. Who runs it, or runs it next, ends it. Raises `NoSuchJob`."""
+        with self.journal(name, read_only=False) as journal:
+            journal.wish("cancel")
+
+    def _batches(self, spec: Spec, journal: Journal, ways: Ways) -> Batches:
+        assert ways.control is not None  # `check` saw to the account
+        return Batches(spec, journal, ways.control, ways.s3, ways.archive, self._folder)
+
+    def _fetcher(self, spec: Spec, journal: Journal, ways: Ways) -> Fetcher | None:
+        return Fetcher(spec, journal, ways.archive, steady=self._clock.steady) if spec.fetch else None
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        descriptor = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Locked(f"another process runs the job {name}") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write_listed(self, name: str, rows: Iterable[tuple[str, str, str]]) -> int:
+        listed = self._listed(name)
+        try:
+            twice = 0
+            for chunk in chunks(rows):
+                twice += len(chunk) - listed.add(chunk)
+            return twice
+        finally:
+            listed.close()
+
+    def _listed(self, name: str) -> Listed:
+        return Listed(self._folder / f"{name}.keys")
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.job"
+
+    def _remove(self, name: str) -> None:
+        for path in self._folder.glob(f"{name}.*"):
+            path.unlink()
+
+
+def check(spec: Spec) -> None:
+    """Raise `ConfigFaults` with all that is wrong with an order."""
+    faults = []
+    if not _ID.fullmatch(spec.id):
+        faults.append(f"{spec.id!r} cannot be the name of a job: up to 60 letters, digits, - and _")
+    if spec.tier not in TIERS:
+        faults.append(f"there is no tier {spec.tier}; write {', '.join(TIERS)}")
+    if not 1 <= spec.days <= MOST_DAYS:
+        faults.append(f"{spec.days} is not a number of days; write 1 or more")
+    if spec.engine not in ENGINES:
+        faults.append(f"there is no engine {spec.engine}; write {' or '.join(ENGINES)}")
+    if not 0 < spec.rate <= MOST_RATE:
+        faults.append(f"a rate of {spec.rate:g} is none; an account has 1000 a second unless S3 gave it more")
+    if not spec.listed and not spec.bucket:
+        faults.append("it names no bucket")
+    if spec.engine == "batch":
+        faults += _batch_faults(spec)
+    if faults:
+        raise ConfigFaults(faults)
+
+
+def _batch_faults(spec: Spec) -> list[str]:
+    """Name what S3 Batch Operations would not take."""
+    faults = [
+        f"for the engine batch, --{it} is missing" for it in ("role", "report") if not spec.batch.get(it)
+    ]
+    if not _ACCOUNT.fullmatch(str(spec.settings.get("account", ""))):
+        faults.append("for the engine batch, --account is missing: the 12 digits of the account")
+    if spec.tier == "Expedited":
+        faults.append("S3 Batch Operations know no Expedited; take Standard, or the engine direct")
+    return faults

@@ -1,0 +1,149 @@
+"""explain/get and configuration/get: why a file has not gone, and what the agent was told."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from tidegate.config.keys import AGENT, EVENTS, OBJECTS, S3, SOURCE, STREAM_MANAGER
+from tidegate.config.schema import YES_OR_NO, Key, entries, text
+from tidegate.routes.orders import PATH
+from tidegate.routes.wire import CURSOR, TOKEN, Rejected, cut, packed, paged, stamp
+from tidegate.view.explain import explain as findings_about
+from tidegate.view.render import explanation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tidegate.routes.site import Site
+
+_WORDS = 600
+_VALUE = 400
+_LOGIN = re.compile(r"//[^/@]*@")
+
+
+def _id(value: str) -> bytes:
+    try:
+        found = bytes.fromhex(value)
+    except ValueError as err:
+        raise ValueError("is no id; write the one that objects/post has answered") from err
+    if len(found) != 16:
+        raise ValueError("is no id; write the one that objects/post has answered")
+    return found
+
+
+EXPLAIN = (TOKEN, PATH, CURSOR, Key("id", "id", text("id", _id), None, "Which promise is meant."))
+CONFIGURATION = (TOKEN, CURSOR)
+
+
+def explain(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell why a file has not gone yet, or what became of it, or of a promise by its id."""
+    path, id_ = fields["path"], fields["id"]
+    if (path is None) == (id_ is None):
+        raise Rejected(
+            400, "BadRequest", "path: is missing; write the path of a file, or the id of a promise"
+        )
+    moment = site.clock.now()
+    if id_ is not None:
+        promises = site.books.promise(id_)
+        if not promises:
+            raise Rejected(404, "NotFound", f'id: "{id_.hex()}" is not known (any more); write another')
+        path, findings = promises[0].path, []
+    else:
+        promises = site.books.promises(path)
+        findings = findings_about(
+            path, site.config, choose=site.choose, thing=site.thing, never=site.never, moment=moment
+        )
+    snapshot = site.agent.snapshot()
+    seen = {"troubles": snapshot.troubles, "lanes": snapshot.lanes}
+    found = explanation(path, findings, promises, site.books.pauses(), seen, now=moment.wall)
+    orders = site.ledger.orders
+    head = {
+        "path": cut(path, _WORDS),
+        "exists": found["exists"],
+        "at": stamp(moment.wall),
+        "sources": [_short(one) | {"paused": orders.is_paused(one["source"])} for one in found["sources"]][
+            :4
+        ],
+        "troubles": [cut(str(one["reason"]), _WORDS // 2) for one in found["troubles"].values()][:2],
+        "bucketsPaused": {
+            bucket: cut(note, _WORDS // 2) for bucket, note in list(found["paused"].items())[:2]
+        },
+    }
+    rows = [(f"{number:04}", _promise(site, one)) for number, one in enumerate(found["promises"])]
+    return paged(head, "promises", rows, fields["cursor"])
+
+
+def _promise(site: Site, one: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {
+        name: one[name] for name in ("source", "state", "means", "target", "size", "carrier", "attempts")
+    }
+    return _short(shown) | {
+        "since": stamp(one["changed_at"]),
+        "due": stamp(one["due"]) if one["due"] else None,
+        "note": cut(one["note"] or "", _WORDS),
+        "paused": site.ledger.orders.is_paused(one["source"]),
+    }
+
+
+def _short(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: cut(value, _WORDS) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def configuration(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Show what holds: what was given, and the default of what was not. Logins are not shown."""
+    raw = _given(site.raw)
+    head = {
+        "thing": cut(site.thing, _VALUE),
+        "agent": _effective(AGENT, [raw], skip=("Sources", "StreamManager", "Objects", "Events", "Home")),
+        "streamManager": _effective(STREAM_MANAGER, [_given(raw.get("streammanager"))]),
+        "events": _effective(EVENTS, [_given(raw.get("events"))]),
+    }
+    shared = {name: value for name, value in raw.items() if name != "pathname"}
+    rows = []
+    for source in site.config.sources:
+        own = _named(raw.get("sources"), source.name)
+        rows.append((source.name, _source(source.name, SOURCE, [raw if own is None else own, shared])))
+    if site.config.objects:
+        rows.append(("objects", _source("objects", OBJECTS, [_given(raw.get("objects")), shared])))
+    return paged(head, "sources", sorted(rows), fields["cursor"])
+
+
+def _source(name: str, keys: Sequence[Key], homes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    values = _effective(keys, homes, skip=("S3",))
+    return {"name": name, **values, "S3": _effective(S3, [_given(home.get("s3")) for home in homes])}
+
+
+def _effective(
+    keys: Sequence[Key], homes: Sequence[Mapping[str, Any]], skip: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return each key with its value in the first home that gives one, else its default."""
+    values = {}
+    for key in keys:
+        if key.name in skip:
+            continue
+        given = [home[key.name.lower()] for home in homes if key.name.lower() in home]
+        value = given[0] if given else _default(key)
+        if value not in (None, (), ""):
+            values[key.name] = _shown(value, login=key.kind.login)
+    return values
+
+
+def _default(key: Key) -> object:
+    return key.default == "true" if key.kind is YES_OR_NO else key.default
+
+
+def _shown(value: object, *, login: bool) -> object:
+    if isinstance(value, str):
+        return cut(_LOGIN.sub("//…@", value) if login else value, _VALUE)
+    return value if len(packed(value)) <= _VALUE else cut(str(value), _VALUE)
+
+
+def _given(raw: object) -> dict[str, Any]:
+    """Return what a mapping gives, by key in lower case."""
+    return {name.lower(): value for name, value in entries(raw, "", [])} if raw is not None else {}
+
+
+def _named(sources: object, name: str) -> dict[str, Any] | None:
+    found = _given(sources).get(name.lower())
+    return None if found is None else _given(found)

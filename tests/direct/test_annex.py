@@ -1,0 +1,177 @@
+"""Small files uploaded by a second process: everything that holds for the first one holds for it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract_carrier import CarrierContract
+from tests.direct_rig import MotoRig
+from tests.helpers import eventually
+from tests.standins.faulty_s3 import CRC, Fault, error, reply
+from tidegate.carry.direct import Terms
+from tidegate.carry.direct.annex import PROGRAM
+from tidegate.model import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALWAYS = Terms(backlog=1, load=-1.0)
+
+
+def annexes() -> list[int]:
+    """Find the second processes of this one."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if PROGRAM.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
+
+
+class TestTheContract(CarrierContract):
+    @pytest.fixture
+    def rig(self, s3_endpoint: str) -> Iterator[MotoRig]:
+        rig = MotoRig(s3_endpoint, annex=ALWAYS)
+        yield rig
+        rig.close()
+
+
+def bodies(server):
+    return {key.partition("/")[2]: stored.body for key, stored in server.objects.items()}
+
+
+def some_files(depot, count: int = 1000) -> dict[str, bytes]:
+    files = {f"f{number}": os.urandom(number % 300) for number in range(count)}
+    depot.promise(*(depot.write(name, content) for name, content in files.items()))
+    return files
+
+
+def uploaded(caplog) -> int:
+    """Tell how many files second processes have uploaded."""
+    said = [record for record in caplog.records if "second process has uploaded" in record.msg]
+    return sum(int(str(record.args[0])) for record in said if record.args)
+
+
+@pytest.fixture(autouse=True)
+def _tell(caplog) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def test_many_small_files_are_uploaded_by_another_process(on_faulty, caplog) -> None:
+    depot, server = on_faulty(annex=ALWAYS)
+    files = some_files(depot)
+    depot.settle()
+    assert bodies(server) == files
+    assert [seen.method for seen in server.seen].count("PUT") == len(files)  # none of them twice
+    depot.close()
+    assert uploaded(caplog) > 100
+
+
+def test_it_is_not_begun_for_a_few_files(on_faulty) -> None:
+    depot, server = on_faulty(annex=Terms(backlog=3000, load=-1.0))
+    files = some_files(depot)
+    depot.settle()
+    assert bodies(server) == files
+    assert annexes() == []
+
+
+def test_it_is_not_begun_while_we_would_only_wait(on_faulty, caplog) -> None:
+    depot, server = on_faulty(annex=Terms(backlog=1, load=1.1))
+    files = some_files(depot)
+    depot.settle()
+    depot.close()
+    assert bodies(server) == files
+    assert uploaded(caplog) == 0
+
+
+def test_whatever_goes_wrong_with_its_requests_each_file_is_stored_exactly(on_faulty, caplog) -> None:
+    numbers = itertools.count(1)
+    answers = (
+        error(500, "InternalError"),
+        error(503, "SlowDown"),
+        reply(200, {"ETag": '"e"', CRC: "AAAAAAAAAAA="}),
+    )
+
+    def script(seen):
+        number = next(numbers)
+        return Fault(answer=answers[number % 3]) if seen.method == "PUT" and number % 50 == 0 else None
+
+    depot, server = on_faulty(script, annex=ALWAYS)
+    files = some_files(depot)
+    depot.settle(tick=2)
+    assert depot.tally() == {State.STORED: len(files)}
+    assert bodies(server) == files
+    depot.close()
+    assert uploaded(caplog) > 100
+
+
+def test_no_more_requests_are_under_way_than_was_said(on_faulty, caplog) -> None:
+    gate = threading.Lock()
+    begun: list[int] = []
+
+    def script(seen):
+        with gate:
+            begun.append(len(begun) - len(server.objects))
+        return Fault(delay=0.002)
+
+    depot, server = on_faulty(script, workers=3, annex=ALWAYS)
+    files = some_files(depot)
+    depot.settle()
+    assert bodies(server) == files
+    assert 1 <= max(begun) < 3
+    depot.close()
+    assert uploaded(caplog) > 100
+
+
+def test_while_a_limit_is_kept_it_is_left_alone(on_faulty, caplog) -> None:
+    depot, server = on_faulty(annex=ALWAYS, limit=10_000_000.0)
+    files = some_files(depot)
+    depot.settle()
+    depot.close()
+    assert bodies(server) == files
+    assert uploaded(caplog) == 0
+
+
+def test_when_it_is_killed_each_file_is_stored_all_the_same(on_faulty, caplog) -> None:
+    killed: list[int] = []
+
+    def script(seen):
+        if not killed and len(server.objects) > 300 and (found := annexes()):
+            killed.extend(found)
+            os.kill(found[0], signal.SIGKILL)
+        return None
+
+    depot, server = on_faulty(script, annex=ALWAYS)
+    files = some_files(depot)
+    depot.settle()
+    assert killed
+    assert bodies(server) == files
+    assert "the process that uploads small files is gone" in caplog.text
+    caplog.clear()
+
+
+def test_it_ends_with_the_process_that_it_works_for() -> None:
+    ours = (
+        f"import sys, time; sys.path = {sys.path!r}\n"
+        "from tidegate.carry.direct.annex import Annex\n"
+        "annex = Annex(None, None, load=None, fits=None, stored=None, left=None)\n"
+        "annex._endpoint()\n"
+        "print(annex._child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", ours], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        command = Path(f"/proc/{int(parent.stdout.readline())}/cmdline")
+        assert PROGRAM in command.read_text()
+        parent.kill()
+    eventually(lambda: not command.exists() or not command.read_bytes())  # what is left is nobody's child

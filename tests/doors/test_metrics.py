@@ -1,0 +1,150 @@
+"""What CloudWatch is told: short JSON messages, counters as what is new, and nothing that kills a subscription."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from awsiot.greengrasscoreipc import connect as connect_core
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
+
+from tests.helpers import eventually
+from tests.standins.nucleus import COMPONENT, IpcError
+from tests.standins.nucleus.limits import MOST_OBJECTS_IN_EVENT, objects
+from tidegate.doors.metrics import MetricsDoor, message, metrics
+from tidegate.model import State
+from tidegate.routes.board import Picture
+from tidegate.view.snapshot import Snapshot, SourceReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def picture(stored: int = 0) -> Picture:
+    snapshot = Snapshot(
+        version="1",
+        pid=1,
+        at=100.0,
+        started_at=0.0,
+        ledger="disk",
+        sources={"logs": SourceReport(found=3, holds={"open": 2, "newest": 1})},
+        troubles={},
+        lanes={},
+    )
+    return Picture(
+        at=100.0,
+        taken=0.0,
+        snapshot=snapshot,
+        names=["logs"],
+        tally={"logs": {State.READY: (3, 30), State.SENT: (1, 10), State.FAILED: (2, 20)}},
+        counters={"logs": {"files_stored": stored, "bytes_stored": 10 * stored}, "": {"events_dropped": 1}},
+        oldest={"logs": 40.0},
+        pauses=[],
+        quarantine=[],
+        events=0,
+        paused=frozenset(),
+        faults=(),
+        in_memory=False,
+        thing="thing",
+    )
+
+
+@pytest.fixture
+def report(standin: Any, connect: Any) -> Iterator[Callable[..., None]]:
+    doors = []
+
+    def start(look: Callable[[], Picture | None], seconds: float = 0.05) -> None:
+        put = connect(standin).publish_json
+        one = MetricsDoor(put, look, namespace="Plant", seconds=seconds)
+        doors.append(one)
+        one.start()
+
+    yield start
+    for one in doors:
+        one.stop()
+        one.join(5)
+
+
+def test_gauges_say_how_it_is_and_counters_what_is_new() -> None:
+    first = {one.name: one.value for one in metrics(picture(5), None)}
+    assert first == {
+        "BacklogFiles": 4,
+        "BacklogBytes": 40,
+        "OldestPendingAge": 60.0,
+        "FilesQuarantined": 2,
+        "HoldFiles": 3,
+    }
+    then = {one.name: one.value for one in metrics(picture(7), picture(5).counters)}
+    assert (then["FilesUploaded"], then["BytesUploaded"]) == (2, 20)
+    assert then["FilesEvicted"] == 0
+
+
+def test_a_counter_that_begins_anew_counts_nothing_backwards() -> None:
+    then = {one.name: one.value for one in metrics(picture(1), picture(5).counters)}
+    assert then["FilesUploaded"] == 0
+
+
+def test_the_component_is_told_in_its_own_words_by_json(standin, report) -> None:
+    subscriber = Subscriber(standin)
+    report(picture)
+    event = subscriber.next()
+    assert event == {
+        "request": {
+            "namespace": "Plant",
+            "metricData": {
+                "metricName": "BacklogFiles",
+                "value": 4,
+                "unit": "Count",
+                "timestamp": 100,
+                "dimensions": [{"name": "Source", "value": "logs"}],
+            },
+        }
+    }
+    for _ in range(20):  # the subscription lives
+        subscriber.next()
+
+
+def test_every_metric_is_short_enough_for_the_subscription_of_nucleus_lite() -> None:
+    for one in metrics(picture(7), picture(5).counters):
+        assert 6 + objects(message(one, "Plant", picture())) < MOST_OBJECTS_IN_EVENT
+
+
+def test_without_the_right_it_is_said_once(standin, report, caplog) -> None:
+    caplog.set_level(logging.WARNING)
+    standin.errors["PublishToTopic"] = IpcError("ServiceError")
+    report(picture)
+    eventually(lambda: standin.requests["PublishToTopic"] > 3)
+    assert caplog.text.count("CloudWatch is told nothing") == 1
+    standin.errors.clear()
+    eventually(lambda: [one for one in standin.published if one.topic == "cloudwatch/metric/put"])
+
+
+def test_while_no_agent_runs_nothing_is_told(standin, report) -> None:
+    looked: queue.Queue[None] = queue.Queue()
+
+    def look() -> None:
+        looked.put(None)
+
+    report(look)
+    for _ in range(3):
+        looked.get(timeout=10)
+    assert [one for one in standin.published if one.source == COMPONENT] == []
+
+
+class Subscriber:
+    """The component of CloudWatch metrics, which reads JSON messages only."""
+
+    def __init__(self, standin: Any) -> None:
+        token = standin.environment("aws.greengrass.Cloudwatch")["SVCUID"]
+        core = connect_core(ipc_socket=str(standin.socket), authtoken=token)
+        self._client = GreengrassCoreIPCClientV2(client=core, executor=None)
+        self._events: queue.Queue[Any] = queue.Queue()
+        done, _ = self._client.subscribe_to_topic_async(
+            topic="cloudwatch/metric/put", on_stream_event=self._events.put
+        )
+        done.result(10)
+
+    def next(self) -> Any:
+        return self._events.get(timeout=10).json_message.message

@@ -1,0 +1,172 @@
+"""What is told of the agent is true, fits a message however much there is, and costs nearly nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.helpers import eventually, transfer, write
+from tests.routes.rig import rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.routes.rig import Rig
+
+
+def test_statistics_tell_of_the_last_round_the_totals_and_the_backlog(one: Rig, tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.csv", "12345")
+    eventually(lambda: one.source("default").get("totals", {}).get("uploaded") == 1)
+    one.carrier.hold()
+    write(tmp_path / "data" / "b.csv", "123", age=600)
+    found = eventually(lambda: (it := one.source("default"))["backlog"]["files"] == 1 and it)
+    assert found["totals"]["bytes"] == 5
+    assert found["backlog"]["bytes"] == 3
+    assert 600 <= found["backlog"]["oldestSeconds"] < 660
+    assert found["last"]["started"] < found["last"]["finished"] <= found["next"]
+    reply = one.ask("statistics/get", {"clientToken": "t"})
+    assert reply.body["clientToken"] == "t"
+    assert reply.body["thing"] == "press-7"
+    assert reply.body["totals"]["uploaded"] == 1
+    assert reply.body["configuration"] == {"faults": [], "count": 0}
+
+
+def test_a_round_counts_what_was_uploaded_while_it_lasted(tmp_path: Path) -> None:
+    with rig(tmp_path, Interval=3600) as one:
+        one.agent._watch.close()
+        eventually(lambda: one.source("default").get("last"))
+        for name in ("a", "b"):
+            write(tmp_path / "data" / f"{name}.csv", "123")
+        one.ask("scan/post")
+        eventually(lambda: one.source("default")["totals"]["uploaded"] == 2)
+        one.ask("scan/post")
+        last = eventually(lambda: (it := one.source("default")["last"])["uploaded"] and it)
+        assert (last["found"], last["uploaded"], last["failed"], last["held"], last["bytes"]) == (
+            2,
+            2,
+            0,
+            0,
+            6,
+        )
+
+
+def test_what_waits_in_many_buckets_is_as_old_as_the_oldest_of_it(one: Rig) -> None:
+    one.ask("pause/post")
+    for number, bucket in enumerate(("a", "b", "c")):
+        age = (number + 1) * 10**9
+        one.ledger.offer([(transfer(f"{number}.csv", bucket=bucket, mtime_ns=age), "")], now=0)
+    assert one.ledger.books.oldest("default") == 1.0
+    assert one.ledger.books.oldest("other") is None
+
+
+def test_status_names_what_is_held_and_what_was_passed_over(tmp_path: Path) -> None:
+    with rig(tmp_path, HoldBack="Newest", MaxHoldSeconds=0) as one:
+        path = write(tmp_path / "data" / "a.csv")
+        (tmp_path / "data" / "pipe.csv").symlink_to("nowhere")
+        source = eventually(
+            lambda: (
+                (it := one.ask("status/get").body["sources"][0])["holds"].get("newest of its group") and it
+            )
+        )
+        assert source["heldFiles"] == [{"path": str(path), "why": "newest of its group", "seconds": None}]
+        assert list(source["problems"]) == [str(tmp_path / "data" / "pipe.csv")]
+
+
+def test_faults_of_a_configuration_that_is_not_used_are_told(one: Rig) -> None:
+    one.routes.faults([f"Key{number}: is wrong; write it right {'x' * 400}" for number in range(30)])
+    told = one.ask("statistics/get").body["configuration"]
+    assert told["count"] == 30
+    assert told["faults"][0].startswith("Key0: is wrong")
+    one.routes.faults([])
+    assert one.ask("statistics/get").body["configuration"]["count"] == 0
+
+
+def test_the_worst_that_there_is_to_tell_fits(tmp_path: Path) -> None:
+    odd = "\U0001f600" * 60
+    with rig(tmp_path, HoldBack="Newest", MaxHoldSeconds=0, PathName=f"{tmp_path}/**") as one:
+        for number in range(5):
+            (tmp_path / f"{odd}{number}").symlink_to("nowhere")
+            one.health.tell(f"scan {odd}{number}", ConnectionError(odd * 20))
+            broken = transfer(f"{odd}{number}", key=odd * 4)
+            one.ledger.offer([(broken, odd * 30)], now=1.0)
+        one.routes.faults([odd * 30] * 9)
+        for route in ("statistics/get", "status/get"):
+            body = eventually(lambda route=route: (it := one.ask(route).body)["carriers"]["troubles"] and it)
+            assert body["sources"][0]["name"] == "default"
+            assert len(body["configuration"]["faults"]) == 3
+        assert body["quarantine"][0]["reason"].startswith(odd[0])
+        eventually(lambda: one.ask("status/get").body["sources"][0]["problems"])
+
+
+def pages(one: Rig, route: str, name: str = "sources", **fields: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    for _ in range(200):
+        body = one.ask(route, {**fields, **cursor}).body
+        found += body[name]
+        if "cursor" not in body:
+            return found
+        cursor = {"cursor": body["cursor"]}
+    raise AssertionError("it never ends")
+
+
+def test_however_many_sources_there_are_each_is_on_one_page(tmp_path: Path) -> None:
+    sources = {
+        f"source-{number:03}": {"PathName": f"{tmp_path}/{number}/*", "Exclude": ["x" * 50] * 20}
+        for number in range(60)
+    }
+    with rig(tmp_path, PathName=None, Interval=3600, Sources=sources) as one:
+        for route in ("statistics/get", "status/get", "configuration/get"):
+            names = [source["name"] for source in pages(one, route)]
+            assert [name for name in names if name != "objects"] == list(sources), route
+
+
+def test_all_promises_about_a_file_are_told_page_by_page(one: Rig, tmp_path: Path) -> None:
+    one.ask("pause/post")
+    for version in range(1, 40):
+        one.ledger.offer([(transfer("many.csv", version=version, key="k" * 900), "")], now=float(version))
+    found = pages(one, "explain/get", "promises", path="/data/many.csv")
+    assert len(found) == 39
+    assert {promise["state"] for promise in found} == {"READY"}
+
+
+def test_explain_names_the_reason(one: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "a.txt"
+    body = one.ask("explain/get", {"path": str(path)}).body
+    assert not body["exists"]
+    assert "does not match" in body["sources"][0]["because"]
+
+
+def test_the_configuration_is_told_as_it_holds_and_no_login_with_it(tmp_path: Path) -> None:
+    s3 = {"Proxy": "http://user:secret@proxy:3128", "EndpointUrl": "https://store.example.com"}
+    keys = {"S3": s3, "ObjectKeyPrefix": "top", "MaxConcurrent": "3"}
+    sources = {
+        "a": {"PathName": f"{tmp_path}/a/*", "objectkeyprefix": "own", "S3": {"Region": "eu-central-1"}}
+    }
+    with rig(tmp_path, Sources=sources, **keys) as one:
+        reply = one.ask("configuration/get")
+        assert b"secret" not in reply.json()
+        told = {source["name"]: source for source in reply.body["sources"]}
+        assert (told["default"]["ObjectKeyPrefix"], told["a"]["ObjectKeyPrefix"]) == ("top", "own")
+        assert told["a"]["S3"]["Region"] == "eu-central-1"
+        assert told["a"]["S3"]["Proxy"] == "http://…@proxy:3128"
+        assert told["a"]["After"] == "Delete"
+        assert reply.body["agent"]["MaxConcurrent"] == "3"
+        assert "PathName" not in told["objects"]
+
+
+def test_statistics_are_answered_in_the_callers_thread_of_what_was_read_before(one: Rig) -> None:
+    one.ask("statistics/get")
+    for _ in range(20):
+        took = time.monotonic()
+        answer = one.send("statistics/get")
+        assert answer.replies  # before `handle` has returned
+        assert time.monotonic() - took < 1
+    eventually(lambda: one.routes._board._picture, 1)
+
+
+def test_a_picture_is_no_older_than_it_may_be_while_somebody_asks(one: Rig, tmp_path: Path) -> None:
+    one.ask("statistics/get")
+    for number in range(3):
+        write(tmp_path / "data" / f"{number}.csv")
+        eventually(lambda total=number + 1: one.source("default")["totals"]["uploaded"] == total, 5)

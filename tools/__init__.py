@@ -1,0 +1,1 @@
+"""What builds and checks the component. Runs where it is built, never on a device."""
