@@ -31,13 +31,15 @@ LAYERS = (
     ("ledger", "disk", "store", "ipc"),  # memory and bytes on disk; what S3 looks like; and the nucleus
     ("spool",),  # bytes on disk that are ours
     ("carry", "archive", "restore"),  # ways to keep a promise; many files as one; and back from the archives
-    ("flows",),  # what moves promises on
+    ("customize",),  # what files are called by rules and by code of others
+    ("flows", "fetch"),  # what moves promises on
     ("loop", "health", "workdir", "view"),
     ("agent",),
     ("routes",),  # what can be asked, and the answers
-    ("doors",),  # ways in for requests, and out for events
+    ("doors", "home", "inward"),  # ways in for requests, and out for events; calls to a mothership
+    ("mothership",),  # the other end of those; nothing of an agent
     ("app",),  # the only place that builds things and reads the environment
-    ("agent_cli", "restore_cli"),  # commands
+    ("agent_cli", "restore_cli", "fleet_cli"),  # commands
     ("cli",),
     ("__main__",),
 )
@@ -52,6 +54,12 @@ DOORS = {
     "boto3": set[str](),
     "botocore": {f"tidegate.store.{one}" for one in ("credentials", "endpoints", "messages", "wire")},
     "awsiot": {"tidegate.ipc.nucleus"},
+    "starlette": {"tidegate.mothership.web"},
+    "uvicorn": {"tidegate.mothership.serve"},
+    "jinja2": {"tidegate.mothership.page"},
+    "starlark": {"tidegate.customize.worker"},
+    "quickjs": {"tidegate.customize.worker"},
+    "greenlet": {"tidegate.store.hub"},
     "awscrt": {"tidegate.ipc.nucleus", "tidegate.store.checksum"},
 }
 CLOCKS = {

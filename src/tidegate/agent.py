@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate import __version__
 from tidegate.config import Mode, UploadOrder
+from tidegate.customize import Namer
 from tidegate.disk.walk import is_current
 from tidegate.disk.watch import Watch
 from tidegate.errors import Unavailable
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from tidegate.carry import Carrier
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
+    from tidegate.customize import Shelf
     from tidegate.errors import LedgerLost
+    from tidegate.fetch import Downloader
     from tidegate.health import Health
     from tidegate.ledger import Ledger, Settled
-    from tidegate.model import Trouble
+    from tidegate.model import Candidate, Trouble
 
 AUDIT_SECONDS = 5.0
 PRUNE_SECONDS = 10.0
@@ -67,12 +70,14 @@ class Agent:
         never: frozenset[str],
         lists: Path,
         archives: Path,
+        shelf: Shelf | None = None,
         posted: Sequence[Source] = (),
+        downloads: Sequence[Downloader] = (),
         clock: Clock,
         health: Health,
         once: bool = False,
     ) -> None:
-        """`posted` are sources whose files are bodies of ours: they are sent and let go, and never scanned.
+        """`shelf` has the code of customizers. `posted` are sources whose files are bodies of ours: they are sent and let go, and never scanned.
 
         `lists` and `archives` are folders of ours for lists of what was given up, and for bodies of archives.
         """
@@ -91,6 +96,9 @@ class Agent:
         self._spool = Spool(
             archives, limits={one.glob.root: one.disk_limit for one in config.sources if one.disk_limit}
         )
+        self._shelf = shelf
+        self._namers: list[Namer] = []
+        self._judges: dict[str, Scanner | Cycles] = {}
         self._stopping = threading.Event()
         self._cycles: dict[str, Cycles] = {}
         self._leftovers: set[str] = set()
@@ -112,6 +120,10 @@ class Agent:
         ]
         self._releasing = self._loop("release", self._release_all)
         self._scanning = {source.name: self._scan_loop(source, thing, never) for source in config.sources}
+        self._downloads = tuple(downloads)
+        self._downloading = {one.name: self._loop(f"download {one.name}", one.step) for one in downloads}
+        self.reporters: dict[str, Callable[[], SourceReport]] = {}
+        """Who tells of sources that are not the agent's, by their names."""
 
     # Life
 
@@ -127,10 +139,14 @@ class Agent:
         self._stopping.set()
         for loop in self._loops():
             loop.stop()
+        for download in self._downloads:
+            download.stop()
         for carrier in self._carriers.values():
             carrier.wake()
         self._watch.close()
         end = self._clock.steady() + seconds
+        for namer in self._namers:
+            namer.close()
         ended = [loop.join(end - self._clock.steady()) for loop in self._loops()]
         return all(ended)
 
@@ -143,7 +159,7 @@ class Agent:
 
     def _look_again(self, source: str | None = None) -> None:
         """Bring the next scan forward; cycles keep their times."""
-        for name, loop in self._scanning.items():
+        for name, loop in (*self._scanning.items(), *self._downloading.items()):
             if source in (None, name):
                 loop.nudge()
 
@@ -165,7 +181,9 @@ class Agent:
             at=self._clock.wall(),
             started_at=self._started_at,
             ledger="",
-            sources={source.name: self._source_report(source.name) for source in self._config.sources},
+            sources={source.name: self._source_report(source.name) for source in self._config.sources}
+            | {one.name: _download_report(one) for one in self._downloads}
+            | {name: report() for name, report in self.reporters.items()},
             troubles={
                 part: {"since": trouble.since, "reason": trouble.reason}
                 for part, trouble in self.troubles().items()
@@ -183,6 +201,7 @@ class Agent:
         return (
             len(self._scans) == len(self._config.sources)
             and not self._leftovers
+            and all(download.is_done for download in self._downloads)
             and not any(
                 self._ledger.unfinished(source.name, retention_seconds=source.delete_after_seconds, now=now)
                 for source in (*self._config.sources, *self._posted)
@@ -190,9 +209,10 @@ class Agent:
         )
 
     def failed(self) -> int:
-        """Count the files in quarantine."""
+        """Count the files in quarantine, and the objects that could not be brought."""
         sources = (*self._config.sources, *self._posted)
-        return sum(self._ledger.in_state(source.name, State.FAILED) for source in sources)
+        missing = sum(len(one.last.problems) for one in self._downloads if one.last)
+        return missing + sum(self._ledger.in_state(source.name, State.FAILED) for source in sources)
 
     def held(self) -> int:
         """Count the files that are held back, or stored but not yet let go."""
@@ -299,7 +319,9 @@ class Agent:
         dealt = 0
         if len(self._scans) == len(sources):  # before, a source may not yet know that it needs a file, too
             dealt = sum(
-                release_stored(source, self._ledger, others=set(sources) - {source}, now=now)
+                release_stored(
+                    source, self._ledger, others=set(sources) - {source}, ignores=self._ignores, now=now
+                )
                 for source in sources
             )
             self._space.step(self._clock.now())
@@ -330,7 +352,9 @@ class Agent:
             never=never,
             stopping=self._stopping,
             promised=self.send_now,
+            namer=self._namer(source, thing),
         )
+        self._judges[source.name] = cycles
         if self._once:
             cycles.ask()
         return self._loop(f"cycle {source.name}", lambda: self._cycle(source, cycles))
@@ -346,14 +370,26 @@ class Agent:
             never=never,
             on_folder=lambda folder: self._watch.add(folder, self._scanning[source.name].nudge),
             on_promise=self._dispatching.nudge,
+            namer=self._namer(source, thing),
         )
+        self._judges[source.name] = scanner
         return self._loop(f"scan {source.name}", lambda: self._scan(source, scanner))
+
+    def _namer(self, source: Source, thing: str) -> Namer | None:
+        if not Namer.is_needed(source):
+            return None
+        self._namers.append(Namer(source, thing, self._shelf))
+        return self._namers[-1]
+
+    def _ignores(self, source: Source, candidate: Candidate) -> bool:
+        return self._judges[source.name].ignores(candidate, self._clock.now())
 
     def _loop(self, name: str, step: Callable[[], float]) -> Loop:
         return Loop(name, step, trouble=self._health.tell, lost=self._lose)
 
     def _loops(self) -> list[Loop]:
-        return [*self._scanning.values(), self._dispatching, *self._collecting, self._releasing]
+        loops = [*self._scanning.values(), *self._downloading.values(), self._dispatching]
+        return [*loops, *self._collecting, self._releasing]
 
     def _lose(self, error: LedgerLost) -> None:
         self.lost = error
@@ -392,3 +428,24 @@ class Agent:
             problems=dict(list(scan.problems.items())[:20]),
             space=space,
         )
+
+
+def _download_report(download: Downloader) -> SourceReport:
+    """Tell what the last round brought."""
+    last = download.last
+    if last is None:
+        return SourceReport(kind="download")
+    end = last.finished
+    return SourceReport(
+        kind="download",
+        scanned_at=end,
+        found=last.listed,
+        problems=dict(list(last.problems.items())[:20]),
+        next_at=None if end is None else end + download.settings.interval_seconds,
+        figures={
+            "added": last.added,
+            "unchanged": last.unchanged,
+            "deleted": last.deleted,
+            "problems": len(last.problems),
+        },
+    )

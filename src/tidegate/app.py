@@ -25,10 +25,14 @@ from tidegate.agent import Agent
 from tidegate.carry.choice import DIRECT, STREAMS, Choice
 from tidegate.clock import Clock
 from tidegate.config import CarrierChoice, parse
+from tidegate.customize import Shelf
+from tidegate.customize.connect import fetcher
 from tidegate.disk.writers import ignore_lease_signals
 from tidegate.doors import House
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone
 from tidegate.health import Health
+from tidegate.home import with_credentials
+from tidegate.inward import Inward, socket_ways
 from tidegate.ledger import Books
 from tidegate.logs import set_up
 from tidegate.routes import Routes, Site, posted_sources
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from tidegate.carry import Carrier
     from tidegate.config import Config, Source
+    from tidegate.home import Home
     from tidegate.ipc import Nucleus
     from tidegate.ledger import Ledger
 
@@ -135,7 +140,7 @@ class Watched(Protocol):
 class App:
     """An agent for one work directory. `run` returns its exit code."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it stands on
         self,
         config: Config,
         folder: Path,
@@ -143,6 +148,7 @@ class App:
         raw: Mapping[str, object],
         watched: Watched | None = None,
         nucleus: Nucleus | None = None,
+        home: Home | None = None,
         faults: Sequence[str] = (),
         once: bool = False,
         timeout: float | None = None,
@@ -153,6 +159,7 @@ class App:
         """
         self._watched = watched
         self._nucleus = nucleus
+        self._home = home
         self._faults = faults
         self._raw = raw
         self._config = _with_port(config)
@@ -161,6 +168,7 @@ class App:
         self._timeout = timeout
         self._clock = Clock()
         self._health = Health(self._clock.wall)
+        self._inward = Inward(self._clock, self._health, random.random, self._bandwidth)
         self._routes = Routes(self._clock)
         self._mended = False
         self._stopping = threading.Event()
@@ -197,7 +205,7 @@ class App:
         try:
             self._keep_configuration()
             ignore_lease_signals()
-            self._doors = House(self._routes, self._folder, self._nucleus, self._clock)
+            self._doors = House(self._routes, self._folder, self._nucleus, self._clock, self._home)
             in_memory = False
             while True:
                 try:
@@ -249,7 +257,9 @@ class App:
             never=own_folders(self._config, self._folder),
             lists=self._folder / "evicted",
             posted=self._posted,
+            downloads=self._inward.downloads(self._config, ledger, thing_name(self._config), self._environ),
             archives=workdir.archives_path(self._folder),
+            shelf=self._shelf,
             clock=self._clock,
             health=self._health,
             once=self._once,
@@ -258,11 +268,14 @@ class App:
         try:
             self._open_doors(self._site(agent, ledger, books, chooser, in_memory=in_memory))
             agent.start()
+            if not self._once and self._site_now:
+                self._inward.open(self._site_now)
             code = self._watch_over(agent, in_memory=in_memory)
         finally:
             self._routes.detach()
             if self._doors:
                 self._doors.serve(None)
+            self._inward.close()
             if not agent.stop(GRACE_SECONDS):
                 log.warning("some steps did not end in time; the next start takes up what they left")
             for carrier in carriers.values():
@@ -275,9 +288,19 @@ class App:
         return code
 
     @property
+    def _environ(self) -> Mapping[str, str]:
+        return with_credentials(self._config.home, self._folder, os.environ)
+
+    @property
     def _posted(self) -> tuple[Source, ...]:
         """The ways of objects that are posted."""
-        return posted_sources(self._config, self._folder)
+        return (*posted_sources(self._config, self._folder), *socket_ways(self._config, self._folder))
+
+    @property
+    def _shelf(self) -> Shelf:
+        """Where the code of customizers is."""
+        fetch = fetcher(os.environ, thing=thing_name(self._config), wall=self._clock.wall)
+        return Shelf(self._folder / "customizers", fetch)
 
     def _site(self, agent: Agent, ledger: Ledger, books: Books, chooser: Choice, *, in_memory: bool) -> Site:
         """Put together what the routes work on."""
@@ -334,16 +357,16 @@ class App:
                 wall=self._clock.wall,
             )
         if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in sources):
-            from tidegate.carry.direct import Direct, Terms, Throttle, connect  # noqa: PLC0415 - needs a client of S3
+            from tidegate.carry.direct import Direct, Terms, connect  # noqa: PLC0415 - needs a client of S3
 
             thing = thing_name(self._config)
             carriers[DIRECT] = Direct(
                 sources,
                 ledger,
-                connect=lambda settings: connect(settings, os.environ, thing=thing),
+                connect=lambda settings: connect(settings, self._environ, thing=thing),
                 thing=thing,
                 spool=self._folder / "spool",
-                throttle=Throttle(self._bandwidth, self._clock.steady),
+                throttle=self._inward.throttle(),
                 limit=self._config.max_concurrent,
                 annex=Terms() if len(os.sched_getaffinity(0)) > 1 else None,
                 steady=self._clock.steady,

@@ -15,6 +15,7 @@ from tidegate.clock import Clock
 from tidegate.config import Config, parse
 from tidegate.config.file import Watched
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone, TidegateError
+from tidegate.home import open_home
 from tidegate.ledger import Books, Ledger
 from tidegate.logs import set_up
 from tidegate.view import render
@@ -185,15 +186,22 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    watched = Watched(options.config)
-    raw = watched.load()
+    file, home = Watched(options.config), None
+    watched: app.Watched = file
+    raw = file.load()
     config = parse(raw)
+    if config.home:
+        name, environment = app.thing_name(config), app.environment()
+        watched, home = open_home(config.home, options.work_dir, file, name=name, environment=environment)
+        raw = watched.load()
+        config = parse(raw)
     set_up(config.log_level, config.log_format)
     agent = app.App(
         config,
         options.work_dir,
         raw=raw,
         watched=None if options.once else watched,
+        home=None if options.once else home,
         once=options.once,
         timeout=options.timeout,
     )

@@ -131,12 +131,21 @@ class Verdict(enum.Enum):
     CHANGED = "changed"
 
 
+class Effect(enum.Enum):
+    """What storing a file came to for its bucket, by the name of the counter; as far as anybody looked."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    SKIPPED = "skipped"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """One piece of news from a carrier about the promise with this receipt.
 
     `promise` is the id that the carrier names; only if it names none (None) is the receipt all there is.
-    `wait` is for how many seconds it should not be sent AGAIN. `etag` is that of a stored object, if told.
+    `wait` is for how many seconds it should not be sent AGAIN. `etag` is that of a stored object, if told,
+    and `effect` what it replaced.
     """
 
     verdict: Verdict
@@ -146,6 +155,7 @@ class Outcome:
     promise: bytes | None = None
     wait: float = 0.0
     etag: str = ""
+    effect: Effect = Effect.ADDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Hold(enum.Enum):
     OPEN = "a process has it open for writing"
     QUIET = "changed too recently"
     NEWEST = "newest of its group"
+    YOUNG = "younger than DelayUploadSeconds"
+    UNNAMED = "no key could be found for it"
     TAKEN = "another version of it has gone in this cycle"
     CHANGED = "changed while it was packed"
 
@@ -99,6 +101,12 @@ def unchanged_seconds(mark: Fingerprint, moment: Moment, first_seen: float | Non
     return max(min(age, moment.trusted_for), seen)
 
 
+def path_in_keys(source: Source, candidate: Candidate) -> str:
+    """Return the path below the root, without what RemovePrefix says; never an empty one."""
+    path = candidate.path[len(source.glob.root) :].lstrip("/")
+    return path.removeprefix(source.remove_prefix).lstrip("/") or path if source.remove_prefix else path
+
+
 def plan(
     source: Source,
     candidate: Candidate,
@@ -107,15 +115,16 @@ def plan(
     thing: str,
     now: float,
     cycle: float | None = None,
+    key: str = "",
 ) -> tuple[Transfer, str]:
     """Decide, once, where a file goes. The text, if any, says why it cannot go there.
 
-    `now`, and when the `cycle` began, are in wall-clock seconds.
+    `now`, and when the `cycle` began, are in wall-clock seconds. A `key` is what it is called already.
     """
-    path = candidate.path[len(source.glob.root) :].lstrip("/")
+    path = path_in_keys(source, candidate)
     refusal = ""
     try:
-        key = source.key.render(
+        key = key or source.key.render(
             prefix=source.prefix,
             thing=thing,
             source=source.name,

@@ -8,7 +8,6 @@ import pytest
 
 from tests.helpers import the_source
 from tidegate.carry.choice import DIRECT, STREAMS, Choice
-from tidegate.carry.direct.jobs import Jobs
 from tidegate.carry.direct.outage import FAILURES, Outage
 from tidegate.carry.direct.verdict import verdict_of
 from tidegate.config import parse
@@ -95,43 +94,6 @@ def test_one_who_never_came_to_try_lets_the_next_one(outage, clock):
     outage.undecided()
     assert outage.lasts
     assert outage.admits()
-
-
-# Jobs
-
-
-def taken(jobs, count):
-    return [jobs.get()[0] for _ in range(count)]
-
-
-def test_urgent_jobs_go_first_and_of_equal_ones_the_first():
-    jobs = Jobs(4)
-    for urgency, name in ((5, "a"), (1, "b"), (5, "c"), (1, "d")):
-        jobs.put(urgency, name)
-    assert taken(jobs, 4) == ["b", "d", "a", "c"]
-
-
-def test_large_jobs_leave_one_worker_to_the_small_ones():
-    jobs = Jobs(3)
-    for name in ("L1", "L2", "L3"):
-        jobs.put_large(5, name)
-    jobs.put(9, "small")
-    assert taken(jobs, 3) == ["L1", "L2", "small"]
-    jobs.done_with_large()
-    assert jobs.get() == ("L3", True)
-
-
-def test_a_single_worker_does_large_jobs_too():
-    jobs = Jobs(1)
-    jobs.put_large(5, "large")
-    assert jobs.get() == ("large", True)
-
-
-def test_after_the_end_there_are_no_more_jobs():
-    jobs = Jobs(1)
-    jobs.put(5, "job")
-    jobs.close()
-    assert jobs.get() is None
 
 
 # Verdicts

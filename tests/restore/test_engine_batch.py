@@ -89,6 +89,18 @@ def test_versions_are_restored_by_their_manifest(rig):
     assert {rig.glacier.state("bucket", f"{n:02}", version) for n, version in enumerate(old)} == {"restored"}
 
 
+def test_of_two_versions_the_report_names_the_one_that_failed(rig):
+    rig.glacier.bucket("bucket", versioning=True)
+    versions = [rig.glacier.put("bucket", "a") for _ in range(3)]
+    by_batch(rig, rows=[("bucket", "a", version) for version in versions])
+    assert rig.run(until="requesting") == "requesting"
+    rig.s3.delete_object(Bucket="bucket", Key="a", VersionId=max(versions))
+    assert rig.run() == "Complete"
+    (failure,) = rig.failures()
+    assert (failure["version"], failure["message"] != GONE[1]) == (max(versions), True)
+    assert rig.counts().ready == 2
+
+
 def test_a_job_that_waits_for_a_yes_gets_it(rig):
     rig.glacier.populate("bucket", 3)
     by_batch(rig)

@@ -18,7 +18,7 @@ def test_throttling_slows_requests_down_and_fails_none(rig):
     rig.glacier.faults.restore_rate = 150.0
     rig.glacier.faults.throttle = SLOW_DOWN
     rig.glacier.populate("bucket", 400)
-    rig.order(tier="Expedited")
+    rig.order(tier="Expedited", rate=600.0)
     assert rig.run() == "Complete"
     assert (rig.counts().ready, rig.counts().failed) == (400, 0)
     assert 0 < rig.glacier.counters["RestoreObject 503"] < 300
@@ -179,6 +179,8 @@ def test_a_filter_takes_what_fits_all_of_it(rig):
         "a.bin": {},
         "a.txt": {},
         "big.bin": {"size": 5000},
+        "tiny.bin": {"size": 10},
+        "late.bin": {"modified": now + DAY},
         "old.bin": {"modified": now - 30 * DAY},
         "deep.bin": {"storage_class": "DEEP_ARCHIVE"},
     }.items():
@@ -191,7 +193,7 @@ def test_a_filter_takes_what_fits_all_of_it(rig):
         rig.order(field.name, filter=without)
         rig.run(field.name, until="requesting")
     totals = {field.name: rig.counts(field.name).total for field in dataclasses.fields(Filter)}
-    assert totals == {"classes": 2, "smallest": 1, "largest": 2, "after": 2, "before": 1, "suffixes": 2}
+    assert totals == {"classes": 2, "smallest": 2, "largest": 2, "after": 2, "before": 2, "suffixes": 2}
     rig.order(filter=chosen)
     assert rig.run() == "Complete"
     assert rig.counts().total == 1

@@ -153,7 +153,7 @@ def test_a_topic_and_a_queue_get_each_event_in_order(rig, moto):
 
 
 def test_a_sink_that_others_attach_gets_what_it_missed_in_order(rig):
-    ours, other = Ours(failures=6), Ours()
+    ours, other = Ours(failures=20), Ours()
     events = restored(rig, {"ipc": ours, "iot": other}, sinks=({"kind": "ipc"}, {"kind": "iot"}))
     assert ours.got == events
     assert other.got == events  # a sink that fails holds no other up

@@ -8,7 +8,7 @@ A script looks at each request and says what goes wrong with it, if anything:
 
     with FaultyS3(script) as s3: ...  s3.url, s3.objects, s3.uploads, s3.seen
 
-Requests are what `Seen.kind` names: put, head, get, delete, create, part, list parts, complete, abort,
+Requests are what `Seen.kind` names: put, head, get, delete, list, create, part, list parts, complete, abort,
 list uploads. What a fault says instead of the truth changes nothing; what it only cuts or delays has
 been done.
 """
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 CRC = "x-amz-checksum-crc64nvme"
+LISTS = {"uploads": "list uploads", "uploadId": "list parts", "list-type": "list"}
 REASONS = {200: "OK", 204: "No Content", 404: "Not Found", 503: "Slow Down"}
 
 
@@ -247,7 +248,10 @@ class FaultyS3:
         kinds = {
             "POST": "create" if "uploads" in query else "complete",
             "PUT": "part" if "partNumber" in query else "put",
-            "GET": "list uploads" if "uploads" in query else "list parts" if "uploadId" in query else "get",
+            "GET": next(
+                (kind for name, kind in LISTS.items() if name in query),
+                "get",
+            ),
             "DELETE": "abort" if "uploadId" in query else "delete",
         }
         kind = kinds.get(method, method.lower())
@@ -305,7 +309,35 @@ class FaultyS3:
 
     def _get(self, seen: Seen) -> bytes:
         held = self.objects.get(seen.path)
-        return error(404, "NoSuchKey") if held is None else reply(200, {"ETag": self._etag(held)}, held.body)
+        if held is None:
+            return error(404, "NoSuchKey")
+        if seen.headers.get("if-match", self._etag(held)) != self._etag(held):
+            return error(412, "PreconditionFailed")
+        if "range" in seen.headers:
+            first, _, last = seen.headers["range"].removeprefix("bytes=").partition("-")
+            return reply(206, {"ETag": self._etag(held)}, held.body[int(first) : int(last) + 1])
+        asked = seen.headers.get("x-amz-checksum-mode") == "ENABLED"
+        return reply(200, self._marks(held) if asked else {"ETag": self._etag(held)}, held.body)
+
+    def _list(self, seen: Seen) -> bytes:
+        bucket = seen.path.partition("/")[0]
+        prefix, after = seen.query.get("prefix", ""), seen.query.get("continuation-token", "")
+        found = sorted(
+            (path.partition("/")[2] for path in self.objects if path.startswith(f"{bucket}/{prefix}")),
+            key=str.encode,
+        )
+        left = [key for key in found if key.encode() > after.encode()]
+        shown = left[: self.page_size]
+        content = "".join(
+            f"<Contents><Key>{quote_plus(key)}</Key><ETag>{escape(self._etag(held))}</ETag>"
+            f"<Size>{len(held.body)}</Size></Contents>"
+            for key in shown
+            for held in [self.objects[f"{bucket}/{key}"]]
+        )
+        content += f"<IsTruncated>{str(len(left) > len(shown)).lower()}</IsTruncated><EncodingType>url</EncodingType>"
+        if len(left) > len(shown):
+            content += f"<NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>"
+        return page("ListBucketResult", content)
 
     def _delete(self, seen: Seen) -> bytes:
         self.objects.pop(seen.path, None)

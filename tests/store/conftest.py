@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from tidegate.store.endpoints import Endpoint
 from tidegate.store.exchange import Issued
+from tidegate.store.hub import Hub
 from tidegate.store.s3 import S3
 from tidegate.store.sigv4 import Credentials
 from tidegate.store.wire import Manner
@@ -65,3 +67,26 @@ def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
     yield write
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the test as a task of a hub, if it has the fixture `place` and that says so."""
+    if pyfuncitem.funcargs.get("place") != "a hub":
+        return None
+    hub = Hub(time.monotonic)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
+        except BaseException as error:  # noqa: BLE001 - pytest is to see it
+            errors.append(error)
+        finally:
+            hub.close()
+
+    jobs = [run]
+    hub.run(lambda: jobs.pop() if jobs else None)
+    if errors:
+        raise errors[0]
+    return True

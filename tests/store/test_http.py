@@ -28,6 +28,12 @@ def tls(tmp_path_factory):
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
+@pytest.fixture(params=["a thread", "a hub"], autouse=True)
+def place(request):
+    """Where the request is made: in a thread that waits for it, or beside others in one."""
+    return request.param
+
+
 @pytest.fixture(params=["plain", "tls"])
 def channel(request, tls):
     """How a server is made, and how it is talked to: without and with TLS."""

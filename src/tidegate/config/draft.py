@@ -139,7 +139,7 @@ def _check_policies(draft: Draft, faults: list[str]) -> None:
             sentence = "true has no use without After: Keep; write that, or leave it out"
             fault(faults, draft.path_of("force"), sentence)
     if draft.get("archive") not in {Archive.NONE, FAULTY}:
-        for field in ("rules", "customizer"):
+        for field in ("rules", "customizer", "remove_prefix"):
             if draft.get(field) not in {DEFAULTS[field], FAULTY} and not draft.sets_aside(field, "archive"):
                 sentence = "names files, and Archive packs folders; write one of the two"
                 fault(faults, draft.path_of(field), sentence)

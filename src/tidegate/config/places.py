@@ -98,7 +98,7 @@ def _suffix(text: str) -> str:
 
 _NO_SOCKET = "is missing; write where somebody listens, for example Socket: tcp://10.0.0.7:9000"
 _NO_TARGET = "is missing; write where the files are to be, for example TargetFolder: /srv/models"
-_BATCH = whole("whole number of bytes", "1048576", 1, 5 * 2**30)
+_BATCH = whole("whole number of bytes", "1048576", 1, 64 * 2**20)
 _SECONDS = number("number of seconds", "60", 0.1, 86_400)
 _SILENCE = number("number of seconds", "15", 0, 86_400)
 _DIRECTIONS = choice({word.value: word for word in Direction})

@@ -191,7 +191,9 @@ CUSTOMIZER = (
 
 def _all_of(value: object) -> object:
     if not isinstance(value, (Mapping, list, tuple)):
-        raise ValueError("is neither a list nor a map of rules; write for example [{Match: *.tmp, Ignore: true}]")
+        raise ValueError(
+            "is neither a list nor a map of rules; write for example [{Match: *.tmp, Ignore: true}]"
+        )
     return value
 
 
@@ -221,14 +223,22 @@ def read_customizer(raw: Any, where: str, faults: list[str], *, foreign: Mapping
     file = values.get("file", FAULTY)
     engine = values.get("engine") or (file is not FAULTY and _engine_of(file))
     if file is not FAULTY and not engine:
-        fault(faults, join(where, "Engine"), f'is missing, and "{file}" does not end with .star or .js; write it')
+        fault(
+            faults,
+            join(where, "Engine"),
+            f'is missing, and "{file}" does not end with .star or .js; write it',
+        )
     if file is not FAULTY and "bucket" not in values:
         if not file.startswith("/"):
             sentence = f'"{file}" is no absolute path; write one, or FromBucket for a file in a bucket'
             fault(faults, join(where, "File"), sentence)
         if "prefix" in values:
-            fault(faults, join(where, "FromPrefix"), "has no use without FromBucket; write that, or leave it out")
-    if len(faults) > before:
+            fault(
+                faults,
+                join(where, "FromPrefix"),
+                "has no use without FromBucket; write that, or leave it out",
+            )
+    if len(faults) > before or not isinstance(engine, Engine):
         return FAULTY
     return Customizer(
         file=file.strip("/") if "bucket" in values else file,
@@ -276,7 +286,9 @@ def _expression(written: str) -> Match:
     try:
         compiled = re.compile(written[len(EXPRESSION) :])
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is no regular expression: {error}; write for example re:(?P<day>\\d+)/.*") from error
+        raise ValueError(
+            f"is no regular expression: {error}; write for example re:(?P<day>\\d+)/.*"
+        ) from error
     for name in compiled.groupindex:
         _check_name(name)
     return Match(written, frozenset(compiled.groupindex), True, compiled.pattern)  # noqa: FBT003 - it may be anything
@@ -286,7 +298,9 @@ def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f'names a part "{name[:40]}"; write small letters, digits and _, such as {{line}}')
     if name in FIELDS:
-        raise ValueError(f"names a part {{{name}}}, which stands for something else in keys; choose another name")
+        raise ValueError(
+            f"names a part {{{name}}}, which stands for something else in keys; choose another name"
+        )
 
 
 def _step(name: str, names: list[str]) -> re.Pattern[str]:

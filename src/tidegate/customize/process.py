@@ -142,7 +142,9 @@ class Worker:
                 number, said = json.loads(line)
             except (ValueError, TypeError, RecursionError):
                 return False
-            right = said is None or isinstance(said, str) or (isinstance(said, dict) and set(said) == {"error"})
+            right = (
+                said is None or isinstance(said, str) or (isinstance(said, dict) and set(said) == {"error"})
+            )
             if not right or number != self._said or len(answers) == count:
                 return False
             self._said += 1

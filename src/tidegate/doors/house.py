@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tidegate.doors.desk import Desk
 from tidegate.doors.line import Cloud, Local
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tidegate.clock import Clock
-    from tidegate.config import Config
+    from tidegate.config import Config, HomeSettings
     from tidegate.doors.desk import Handler
     from tidegate.doors.line import Line
     from tidegate.ipc import Nucleus
@@ -32,11 +32,32 @@ CLOSE_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
+class Calls(Protocol):
+    """Calls a mothership: see `tidegate.home.Home`."""
+
+    def follow(self, settings: HomeSettings) -> None:
+        """Go by these; the first time, begin."""
+
+    def serve(self, site: Site | None) -> None:
+        """Tell of this agent."""
+
+    def close(self, seconds: float) -> None:
+        """End, within so many seconds."""
+
+
 class House:
     """The doors. Without a nucleus there is only the socket."""
 
-    def __init__(self, handler: Handler, folder: Path, nucleus: Nucleus | None, clock: Clock) -> None:
-        """Open the socket. `folder` is the work directory, and ours alone."""
+    def __init__(
+        self,
+        handler: Handler,
+        folder: Path,
+        nucleus: Nucleus | None,
+        clock: Clock,
+        home: Calls | None = None,
+    ) -> None:
+        """Open the socket. `folder` is the work directory, and ours alone. `home` calls a mothership."""
+        self._home = home
         self._nucleus = nucleus
         self._clock = clock
         self._site: Site | None = None
@@ -53,6 +74,8 @@ class House:
 
     def open(self, config: Config, thing: str) -> None:
         """Have those doors open that are configured; those that stay as they are notice nothing."""
+        if self._home and config.home:
+            self._home.follow(config.home)
         if self._nucleus is None:
             return
         lines: tuple[tuple[Line, str | None], ...] = (
@@ -77,6 +100,8 @@ class House:
         """Tell the events of this agent. With None, what belonged to the one before is not used any more."""
         with self._lock:
             self._site = site
+        if self._home:
+            self._home.serve(site)
         if self._events:
             self._events.serve(site.ledger.events if site else None)
 
@@ -87,6 +112,8 @@ class House:
 
     def close(self) -> None:
         """Close all of them."""
+        if self._home:
+            self._home.close(CLOSE_SECONDS)
         if self._socket:
             self._socket.close()
         self._close_metrics()

@@ -6,7 +6,6 @@ the ledger; a round may be cut off anywhere, and the next one goes on.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from tidegate.carry.direct.outage import Outage
 from tidegate.carry.direct.verdict import verdict_of
-from tidegate.errors import Refused, Unavailable
+from tidegate.errors import LedgerLost, Refused, TidegateError, Unavailable
 from tidegate.fetch.bring import Bringer
 from tidegate.fetch.names import path_of
 from tidegate.fetch.target import Target
 from tidegate.ledger import Brought
 from tidegate.model import Verdict
-from tidegate.policy import pause_seconds
+from tidegate.policy import pause_seconds, retry_seconds
 from tidegate.store.errors import S3Error
 from tidegate.store.library import Listed
 
@@ -44,7 +43,6 @@ BLOCKED_ENOUGH = 3
 SOON_SECONDS = 30.0
 COUNT_SECONDS = 60.0
 PROBLEMS = 1000
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class Round:
 class Downloader:
     """Brings the objects of one source. `step` is for one thread; the rest for any."""
 
-    def __init__(  # noqa: PLR0913 - all that it stands on
+    def __init__(
         self,
         settings: Download,
         ledger: Ledger,
@@ -101,6 +99,7 @@ class Downloader:
         self._blocks = 0
         self._blocked_until = float("-inf")
         self._blocked_by = ""
+        self._rests: dict[str, _Rest] = {}
         self._uncounted = 0
         self._counted_at = float("-inf")
         self.last: Round | None = None
@@ -119,17 +118,20 @@ class Downloader:
         try:
             self._target.prepare()
             self._make(now)
-        except _Stopped:
-            return 0.0
-        except (S3Error, Unavailable, Refused, OSError) as error:
-            self._outage.undecided()
+        except LedgerLost:
+            raise
+        except (TidegateError, OSError) as error:
+            if self._stopping.is_set():
+                return 0.0
             raise Unavailable(self._learn(error)) from error
-        now.finished = self._clock.wall()
-        self._blocks = 0
-        self.last = now
-        return (
-            min(self.settings.interval_seconds, SOON_SECONDS) if now.again else self.settings.interval_seconds
-        )
+        self._end(now)
+        return self._pause(now)
+
+    def _pause(self, now: Round) -> float:
+        """How long after a round the next one is due, in seconds."""
+        soonest = min((rest.until for rest in self._rests.values()), default=float("inf"))
+        left = 0.0 if now.again else soonest - self._clock.steady()
+        return min(self.settings.interval_seconds, max(SOON_SECONDS, left))
 
     @property
     def is_done(self) -> bool:
@@ -147,7 +149,6 @@ class Downloader:
         with ThreadPoolExecutor(self._hands, thread_name_prefix=f"bring {self.name}") as pool:
             paths = _Ordered()
             for page in self._pages():
-                self._outage.worked()
                 wanted = self._named(page, now)
                 self._deal_with(wanted, now, pool)
                 self._forget(paths.upto(list(wanted)), wanted, now)
@@ -155,7 +156,18 @@ class Downloader:
         if paths.is_mixed and self.settings.delete_unlisted:
             now.problems[self.settings.bucket] = "it does not list in order: nothing was deleted"
         self._target.tidy(now.kept_parts)
+
+    def _end(self, now: Round) -> None:
+        """The round has come to its end, be it that some objects could not be brought."""
+        if now.again:
+            self._outage.undecided()
+        else:
+            self._outage.worked()
         self._count(now)
+        self._blocks = 0
+        self._rests = {key: rest for key, rest in self._rests.items() if key in now.problems}
+        now.finished = self._clock.wall()
+        self.last = now
 
     def _pages(self) -> Iterator[list[Listed]]:
         below = self.settings.below
@@ -200,10 +212,10 @@ class Downloader:
         for path, one in wanted.items():
             if not one.etag:
                 self._note(now, one.key, "there is no such object; what is here stays")
-            elif not self._is_current(path, one, known.get(path)):
-                jobs.append(pool.submit(self._work, path, one, known.get(path), now))
-            else:
+            elif self._is_current(path, one, known.get(path)):
                 now.unchanged += 1
+            elif not self._has_to_rest(one, now):
+                jobs.append(pool.submit(self._work, path, one, known.get(path), now))
         try:
             for job in jobs:
                 job.result()
@@ -230,9 +242,10 @@ class Downloader:
             try:
                 self._check()
                 self._bring(path, one, known, now)
-            except _Stopped:
+            except LedgerLost:
                 raise
-            except (S3Error, Unavailable, Refused, OSError) as error:
+            except (TidegateError, OSError) as error:
+                self._check()
                 self._failed(one, error, now)
 
     def _bring(self, path: str, one: Listed, known: Brought | None, now: Round) -> None:
@@ -303,34 +316,53 @@ class Downloader:
 
     def _failed(self, one: Listed, error: Exception, now: Round) -> None:
         """Note why an object was not brought. Raises the error if it is not the object's."""
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise Unavailable(f"the disk of {self.settings.folder} is full: {error.strerror}") from error
         verdict, note, is_outage = verdict_of(error)
+        if isinstance(error, OSError):
+            note = f"it cannot be written: {error.strerror or error}"
+        self._note(now, one.key, note)
         with self._lock:
             now.kept_parts.add(self._bringer.part_of(one))
             now.again = now.again or verdict is Verdict.AGAIN
             now.blocked += verdict is Verdict.BLOCKED
-        if isinstance(error, OSError):
-            note = f"it cannot be written: {error.strerror or error}"
-        self._note(now, one.key, note)
+            if verdict is not Verdict.AGAIN:
+                self._let_rest(one, note)
         if is_outage:
             self._outage.failed(note)
             if self._outage.lasts:
-                raise Unavailable(note) from error
-        if now.blocked >= BLOCKED_ENOUGH and not now.added and verdict is Verdict.BLOCKED:
+                raise _Away(note) from error
+        if verdict is Verdict.BLOCKED and now.blocked >= BLOCKED_ENOUGH and not now.added:
             raise error
+
+    def _let_rest(self, one: Listed, note: str) -> None:
+        """Try this version of an object not in each round: it may be large, and wrong each time."""
+        before = self._rests.get(one.key)
+        times = before.times + 1 if before and before.etag == one.etag else 1
+        until = self._clock.steady() + retry_seconds(times, self._jitter())
+        self._rests[one.key] = _Rest(one.etag, times, until, note)
+
+    def _has_to_rest(self, one: Listed, now: Round) -> bool:
+        rest = self._rests.get(one.key)
+        if rest is None or rest.etag != one.etag or self._clock.steady() >= rest.until:
+            return False
+        self._note(now, one.key, rest.note)
+        with self._lock:
+            now.kept_parts.add(self._bringer.part_of(one))
+        return True
 
     def _learn(self, error: Exception) -> str:
         """Decide how long to wait after a round that came to no end. Returns why."""
+        if isinstance(error, _Away):
+            return str(error)
         verdict, note, is_outage = verdict_of(error)
-        if verdict is Verdict.BLOCKED:
-            self._blocks += 1
-            self._blocked_by = f"{self.settings.bucket} lets nothing be read: {note}"
-            self._blocked_until = self._clock.steady() + pause_seconds(self._blocks, self._jitter())
-            return self._blocked_by
         if is_outage:
             self._outage.failed(note)
-        return note
+            return note
+        self._outage.worked()
+        self._blocks += 1
+        what = "lets nothing be read" if verdict is Verdict.BLOCKED else "cannot be brought here"
+        self._blocked_by = f"{self.settings.bucket} {what}: {note}"
+        self._blocked_until = self._clock.steady() + pause_seconds(self._blocks, self._jitter())
+        return self._blocked_by
 
     def _note(self, now: Round, key: str, why: str) -> None:
         with self._lock:
@@ -345,8 +377,22 @@ class Downloader:
             raise _Stopped
 
 
-class _Stopped(Exception):  # noqa: N818 - it is a wish
+class _Stopped(TidegateError):  # noqa: N818 - it is a wish
     """The round is to end."""
+
+
+class _Away(TidegateError):  # noqa: N818 - it is a state
+    """Nothing gets through; that was counted already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Until when, on the steady clock, a version of an object is left alone, and why."""
+
+    etag: str
+    times: int
+    until: float
+    note: str
 
 
 class _Ordered:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tidegate.config import Source
+    from tidegate.customize import Namer
     from tidegate.disk.walk import Folder
     from tidegate.ledger import Cycle, Ledger
-    from tidegate.model import Moment
+    from tidegate.model import Candidate, Moment
     from tidegate.spool import Spool
 
 LOOK_SECONDS = 30.0
@@ -58,8 +59,12 @@ class Cycles:
         never: frozenset[str],
         stopping: threading.Event,
         promised: Callable[[], None] = lambda: None,
+        namer: Namer | None = None,
     ) -> None:
-        """`zone` is whose clocks the schedule means; `promised` is called when there is something to send."""
+        """`zone` is whose clocks the schedule means; `promised` is called when there is something to send.
+
+        `namer` says what files are called.
+        """
         self._source = source
         self._ledger = ledger
         self._zone = zone
@@ -67,7 +72,9 @@ class Cycles:
         self._stopping = stopping
         self._promised = promised
         packs = source.archive is not Archive.NONE
-        self._scanner = Scanner(source, ledger, carrier="", thing=thing, never=never, shallow=packs)
+        self._scanner = Scanner(
+            source, ledger, carrier="", thing=thing, never=never, shallow=packs, namer=namer
+        )
         self._packer = (
             Packer(source, ledger, spool, thing=thing, never=never, halted=stopping.is_set) if packs else None
         )
@@ -77,6 +84,10 @@ class Cycles:
         self.carrier = ""
         self.scan: Scan | None = None
         self.next_at: float | None = None
+
+    def ignores(self, candidate: Candidate, moment: Moment) -> bool:
+        """Whether this version of a file never goes."""
+        return self._scanner.ignores(candidate, moment)
 
     def ask(self) -> None:
         """Begin a cycle now; one that has not yet listed what is there will do."""

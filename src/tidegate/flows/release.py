@@ -15,7 +15,7 @@ from tidegate.logs import about
 from tidegate.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tidegate.config import Source
     from tidegate.ledger import Ledger
@@ -27,10 +27,17 @@ BATCH = 512
 log = logging.getLogger(__name__)
 
 
-def release_stored(source: Source, ledger: Ledger, *, others: Iterable[Source] = (), now: float) -> int:
+def release_stored(
+    source: Source,
+    ledger: Ledger,
+    *,
+    others: Iterable[Source] = (),
+    ignores: Callable[[Source, Candidate], bool] = lambda *_: False,
+    now: float,
+) -> int:
     """Deal with one batch of the source's stored files. Returns how many there were.
 
-    A file that is meant for `others`, too, stays until each of them has stored it.
+    A file that is meant for `others`, too, stays until each of them has stored it, but those that ignore it.
     """
     if source.after is After.KEEP and source.disk_limit is None:
         return ledger.kept(source.name, limit=BATCH, now=now)
@@ -41,7 +48,8 @@ def release_stored(source: Source, ledger: Ledger, *, others: Iterable[Source] =
     if source.after is After.KEEP:
         ledger.done([(transfer, "files_kept", "") for transfer in transfers], now=now)
         return len(stored)
-    free = _not_needed(transfers, [other for other in others if _overlap(source, other)], ledger, now)
+    near = [other for other in others if _overlap(source, other)]
+    free = _not_needed(transfers, near, ledger, ignores, now)
     dispose = move_to(source.move_to, source.glob.root) if source.move_to else delete
     released = release([transfer.body for transfer in free], dispose)
     _write_down(source, ledger, {transfer.body: transfer for transfer in free}, released, now)
@@ -68,7 +76,11 @@ def return_leftovers(folders: Iterable[str]) -> int:
 
 
 def _not_needed(
-    transfers: Sequence[Transfer], others: Sequence[Source], ledger: Ledger, now: float
+    transfers: Sequence[Transfer],
+    others: Sequence[Source],
+    ledger: Ledger,
+    ignores: Callable[[Source, Candidate], bool],
+    now: float,
 ) -> Sequence[Transfer]:
     """Leave out what another source is yet to store: that is looked at again later."""
     if not others:
@@ -76,14 +88,19 @@ def _not_needed(
     free = []
     for transfer in transfers:
         body = transfer.body
-        ids = {body.identity(other.name): other.name for other in others if _means(other, body.path)}
+        ids = {body.identity(other.name): other for other in others if _means(other, body.path)}
         states = ledger.known(list(ids))
-        missing = [id_ for id_ in ids if states.get(id_) not in (State.STORED, State.DONE)]
+        missing = [
+            id_
+            for id_, other in ids.items()
+            if states.get(id_) not in (State.STORED, State.DONE)
+            and (id_ in states or not ignores(other, body))
+        ]
         if not missing or not _is_there(body):
             free.append(transfer)
             continue
         under_way = all(states.get(id_) in (State.READY, State.SENT) for id_ in missing)
-        names = ", ".join(ids[id_] for id_ in missing)
+        names = ", ".join(ids[id_].name for id_ in missing)
         ledger.not_released([(transfer.id, f"source {names} has not stored it yet")], now=now, soon=under_way)
     return free
 

@@ -21,9 +21,10 @@ from tidegate.model import Candidate, Fingerprint, State
 from tidegate.policy import SETTLE_TICK_SECONDS, Held, Hold, plan, rank, unchanged_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tidegate.config import Source
+    from tidegate.customize import Namer
     from tidegate.ledger import Cycle, Ledger
     from tidegate.model import Moment, Transfer
 
@@ -33,6 +34,7 @@ REMEMBERED = 200_000
 """Files known to be promised that are recognised without asking the ledger: some 14 MB."""
 
 SAMPLES = 20
+COUNT_SECONDS = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class Scan:
 
     found: int = 0
     promised: int = 0
+    ignored: int = 0
+    unchanged: int = 0
     holds: Counter[Hold] = field(default_factory=Counter)
     held: list[Held] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
@@ -57,6 +61,14 @@ class Scan:
             self.held.append(Held(path, why, seconds))
         if seconds is not None:
             self.next_seconds = seconds if self.next_seconds is None else min(self.next_seconds, seconds)
+
+
+    def hold_briefly(self, path: str, why: Hold, seconds: float) -> None:
+        """The same where there may be a hundred thousand: only the first to go counts."""
+        if len(self.held) < SAMPLES or self.next_seconds is None or seconds < self.next_seconds:
+            self.hold(path, why, seconds)
+        else:
+            self.holds[why] += 1
 
 
 class Scanner:
@@ -76,8 +88,9 @@ class Scanner:
         on_folder: Callable[[str], None] = lambda _: None,
         on_promise: Callable[[], object] = tuple,
         shallow: bool = False,
+        namer: Namer | None = None,
     ) -> None:
-        """`shallow`: only the files at the root itself are looked at."""
+        """`shallow`: only the files at the root itself are looked at. `namer` says what files are called."""
         self._source = source
         self._ledger = ledger
         self.carrier = carrier
@@ -87,10 +100,24 @@ class Scanner:
         self._never = never
         self._on_folder = on_folder
         self._on_promise = on_promise
+        self._namer = namer
         self._known: set[int] = set()
+        self._ignored: set[int] = set()
+        self._delay = max(source.quiet_seconds, source.delay_seconds)
+        self._counts: Counter[str] = Counter()
+        self._last_counts = dict.fromkeys(("ignored", "unchanged", "delayed"), 0)
+        self._counted_at = 0.0
         self._first_seen: dict[str, tuple[Fingerprint, float]] = {}
         self._reported: dict[str, str] = {}
         self._drops = 0
+
+    def ignores(self, candidate: Candidate, moment: Moment) -> bool:
+        """Whether this version of a file is never promised here, because somebody says so."""
+        if self._namer is None:
+            return False
+        status = candidate.fingerprint
+        mark = hash((candidate.path, *status))
+        return mark in self._ignored or self._namer.ignores(candidate, moment)
 
     def scan(self, moment: Moment) -> Scan:
         """Look at everything once, and promise what may go."""
@@ -99,6 +126,7 @@ class Scanner:
         if self.cycle or self._drops != self._ledger.drops:  # what was left by a cycle is for the next
             self._drops = self._ledger.drops
             self._known.clear()
+            self._ignored.clear()
         walk = Walk(self._source, self._never, self._on_folder, shallow=self._shallow)
         newest: dict[str, _Newest] = {}
         doubtful: dict[str, tuple[Fingerprint, float]] = {}
@@ -106,7 +134,8 @@ class Scanner:
         per_folder = self._source.hold_back is HoldBack.NEWEST_PER_DIRECTORY
         hold_back = self._source.hold_back is not HoldBack.NONE
         known = self._known
-        soonest, recent = float("inf"), 0
+        ignored = self._ignored
+        delay, recognised = self._delay, -self._under_way()
         for one in walk:
             scan.found += 1
             found = one
@@ -115,25 +144,24 @@ class Scanner:
                 if older is None:
                     continue
                 found = older
-            if known and _mark(found) in known:
+            if known and (mark := _mark(found)) in known:
+                is_ignored = mark in ignored
+                scan.ignored += is_ignored
+                recognised += not is_ignored
                 continue
-            left = self._seconds_left(found, self._source.quiet_seconds, moment, doubtful)
+            left = self._seconds_left(found, delay, moment, doubtful)
             if left > 0:
-                if len(scan.held) < SAMPLES or left < soonest:
-                    soonest = min(left, soonest)
-                    scan.hold(found.path, Hold.QUIET, left)
-                else:
-                    recent += 1  # there may be a hundred thousand of these
+                is_young = left <= delay - self._source.quiet_seconds
+                scan.hold_briefly(found.path, Hold.YOUNG if is_young else Hold.QUIET, left)
                 continue
             batch.append(found)
             if len(batch) == (BATCH if scan.promised else FIRST_BATCH):
                 self._promise(batch, moment, scan)
                 batch.clear()
-        if recent:
-            scan.holds[Hold.QUIET] += recent
         batch += self._overdue((best for _, best in newest.values()), moment, doubtful, scan)
         self._promise(batch, moment, scan)
         self._first_seen = doubtful
+        scan.unchanged += max(0, recognised if self._source.after is After.KEEP else 0)
         self._finish(scan, walk, moment)
         scan.cpu_seconds = time.thread_time() - started
         return scan
@@ -165,7 +193,7 @@ class Scanner:
         for found in newest:
             if _mark(found) in self._known:
                 continue
-            quiet = self._seconds_left(found, self._source.quiet_seconds, moment, doubtful)
+            quiet = self._seconds_left(found, self._delay, moment, doubtful)
             limit = self._source.max_hold_seconds
             left = self._seconds_left(found, limit, moment, doubtful) if limit else None
             if left is not None and max(quiet, left) <= 0:
@@ -183,26 +211,61 @@ class Scanner:
         candidates = [Candidate(found.path, Fingerprint.of(found.stat)) for found in batch]
         ids = [candidate.identity(self._source.name) for candidate in candidates]
         states = self._ledger.known(ids)
-        offers: list[tuple[Transfer, str]] = []
+        finished = [id_ for id_, state in states.items() if state is State.DONE]
+        if finished and self._source.force:
+            self._ledger.reopen(finished, now=moment.wall, anew=True)
+            states = {id_: state for id_, state in states.items() if state is not State.DONE}
+        new: list[tuple[Found, Candidate]] = []
         settled: list[Found] = []
         for found, candidate, id_ in zip(batch, candidates, ids, strict=True):
-            if states.get(id_, State.DROPPED) is State.DROPPED:
-                if not self._is_free(candidate.path, scan):
-                    continue
-                offers.append(self._plan(candidate, moment))
-            settled.append(found)
+            if states.get(id_, State.DROPPED) is not State.DROPPED:
+                settled.append(found)
+            elif self._is_free(candidate.path, scan):
+                new.append((found, candidate))
+        offers = self._plan(new, settled, moment, scan)
         self._offer(offers, moment, scan)
-        finished = [id_ for id_, state in states.items() if state is State.DONE]
-        if finished and self._source.after is not After.KEEP:
+        if self._source.after is After.KEEP:
+            scan.unchanged += 0 if self._source.force else len(finished)
+        elif finished:
             self._ledger.reopen(finished, now=moment.wall)
-        if len(self._known) < REMEMBERED:
+        if len(self._known) < REMEMBERED and not self._source.force:
             self._known.update(map(_mark, settled))
 
-    def _plan(self, candidate: Candidate, moment: Moment) -> tuple[Transfer, str]:
+    def _plan(
+        self, new: Sequence[tuple[Found, Candidate]], settled: list[Found], moment: Moment, scan: Scan
+    ) -> list[tuple[Transfer, str]]:
+        """Decide where files go; those of which that is decided are added to `settled`."""
         cycle = self.cycle.started if self.cycle else None
-        return plan(
-            self._source, candidate, carrier=self.carrier, thing=self._thing, now=moment.wall, cycle=cycle
-        )
+        candidates = [candidate for _, candidate in new]
+        names = self._namer.names(candidates, moment=moment, cycle=cycle) if self._namer and new else None
+        offers = []
+        for number, (found, candidate) in enumerate(new):
+            key = ""
+            if names:
+                if names[number].problem:
+                    scan.hold(candidate.path, Hold.UNNAMED, None)
+                    scan.problems[candidate.path] = names[number].problem
+                    continue
+                if names[number].ignored:
+                    scan.ignored += 1
+                    if len(self._ignored) < REMEMBERED:
+                        self._ignored.add(_mark(found))
+                        self._known.add(_mark(found))
+                    continue
+                key = names[number].key
+            offers.append(
+                plan(
+                    self._source,
+                    candidate,
+                    carrier=self.carrier,
+                    thing=self._thing,
+                    now=moment.wall,
+                    cycle=cycle,
+                    key=key,
+                )
+            )
+            settled.append(found)
+        return offers
 
     def _offer(self, offers: list[tuple[Transfer, str]], moment: Moment, scan: Scan) -> None:
         if offers and self.cycle:
@@ -231,8 +294,32 @@ class Scanner:
         scan.hold(path, Hold.OPEN, None)
         return False
 
+    def _under_way(self) -> int:
+        """Count the files that are kept and have been promised, but are not done."""
+        if self._source.after is not After.KEEP:
+            return 0
+        states = (State.READY, State.SENT, State.STORED, State.FAILED)
+        return sum(self._ledger.in_state(self._source.name, state) for state in states)
+
+    def _count(self, scan: Scan, moment: Moment) -> None:
+        """Add to the counters of the ledger: what is news at once, else now and then, to spare the disk."""
+        counts = {
+            "ignored": scan.ignored,
+            "unchanged": scan.unchanged,
+            "delayed": scan.holds[Hold.YOUNG],
+        }
+        self._counts.update(counts)
+        if counts != self._last_counts or moment.steady - self._counted_at > COUNT_SECONDS:
+            self._ledger.add(self._counts, source=self._source.name)
+            self._counts.clear()
+            self._counted_at = moment.steady
+        self._last_counts = counts
+
     def _finish(self, scan: Scan, walk: Walk, moment: Moment) -> None:
         """Report what is wrong, once; let go of quarantined promises whose file has changed or gone."""
+        self._count(scan, moment)
+        if self._namer:
+            self._namer.rest(moment.steady)
         scan.problems.update(walk.problems)
         scan.leftovers = walk.leftovers
         for path, what in scan.problems.items():

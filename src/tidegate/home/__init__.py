@@ -1,7 +1,6 @@
 """A mothership from the side of the device: calling it, and doing what it may ask for, and nothing else."""
 
 from tidegate.home.caller import Home
-from tidegate.home.memory import KEYS_FILE, Memory
-from tidegate.home.overlay import Overlay
+from tidegate.home.front import open_home, with_credentials
 
-__all__ = ["KEYS_FILE", "Home", "Memory", "Overlay"]
+__all__ = ["Home", "open_home", "with_credentials"]

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from tidegate.routes import Site
     from tidegate.routes.board import Picture
 
-_COUNTED = {"added": "uploaded", "skipped": "skipped", "ignored": "ignored", "unchanged": "unchanged"}
-_TOLD = 3
+_COUNTED = {"added": "files_stored", "dropped": "files_dropped", "errors": "files_quarantined"}
 
 
 class Facts:
@@ -35,6 +34,12 @@ class Facts:
         """Ask this one from now on. With None, the one before may be closed when this returns."""
         with self._lock:
             self._site = site
+
+    def wake(self) -> None:
+        """Have the configuration looked at: it has changed."""
+        with self._lock:
+            if self._site:
+                self._site.agent.woken.set()
 
     def scan_now(self) -> float | None:
         """Have all files looked at. Returns when that was; None: there is no agent just now."""
@@ -89,7 +94,8 @@ def work(picture: Picture | None) -> tuple[dict[str, Any], dict[str, int] | None
 
 
 def _counters(picture: Picture) -> dict[str, int]:
-    raise NotImplementedError
+    names = _COUNTED.items()
+    return {told: sum(one.get(name, 0) for one in picture.counters.values()) for told, name in names}
 
 
 def encoded(context: Mapping[str, Any], most: int) -> bytes:

@@ -88,11 +88,12 @@ class Ledger:
         with self._database.transaction() as cursor:
             return insert(cursor, rows)
 
-    def reopen(self, ids: Iterable[bytes], *, now: float) -> None:
-        """Deal once more with files that were stored and finished, yet are still there."""
+    def reopen(self, ids: Iterable[bytes], *, now: float, anew: bool = False) -> None:
+        """Deal once more with files that were stored and finished; or have them promised `anew`."""
+        state = State.DROPPED if anew else State.STORED
         with self._database.transaction() as cursor:
             cursor.run_many(
-                f"UPDATE promise SET state = {State.STORED:d}, due = 0, changed_at = ?"
+                f"UPDATE promise SET state = {state:d}, due = 0, changed_at = ?"
                 f" WHERE id = ? AND state = {State.DONE:d}",
                 [(now, id_) for id_ in ids],
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.ledger.database import MOST_AT_ONCE
 from tidegate.ledger.rows import TRANSFER, as_transfer, move
-from tidegate.model import State, Transfer, Verdict
+from tidegate.model import Effect, State, Transfer, Verdict
 from tidegate.policy import MAX_ATTEMPTS, pause_seconds, retry_seconds
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def settle_all(
 
 
 def _is_plain(outcome: Outcome) -> bool:
-    return outcome.verdict is Verdict.STORED and outcome.promise is not None
+    added = outcome.verdict is Verdict.STORED and outcome.effect is Effect.ADDED
+    return added and outcome.promise is not None
 
 
 def _settle_one(
@@ -82,7 +83,7 @@ def _settle_one(
     transfer = as_transfer(rows[0])
     if outcome.verdict is Verdict.STORED:
         move(cursor, transfer.id, State.STORED, now, note=None)
-        _stored(cursor, [transfer], settled)
+        _stored(cursor, [transfer], settled, outcome.effect)
     elif outcome.verdict is Verdict.REFUSED:
         settled.broken.append(refused(cursor, rows[0], outcome.note, settled.counts, jitter, now))
     elif outcome.verdict is Verdict.BLOCKED:
@@ -97,11 +98,15 @@ def _settle_one(
         settled.counts[transfer.source, "retries"] += 1
 
 
-def _stored(cursor: Cursor, transfers: Sequence[Transfer], settled: Settled) -> None:
-    """Count what was stored; a bucket that takes something works."""
+def _stored(
+    cursor: Cursor, transfers: Sequence[Transfer], settled: Settled, effect: Effect = Effect.ADDED
+) -> None:
+    """Count what was stored; a bucket that takes something works. What was there already took no bytes."""
     for transfer in transfers:
         settled.counts[transfer.source, "files_stored"] += 1
-        settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
+        settled.counts[transfer.source, effect.value] += 1
+        if effect is not Effect.SKIPPED:
+            settled.counts[transfer.source, "bytes_stored"] += transfer.body.fingerprint.size
     for bucket in dict.fromkeys(transfer.target.bucket for transfer in transfers):
         if cursor.run("DELETE FROM destination WHERE bucket = ?", (bucket,)):
             settled.resumed.append(bucket)

@@ -80,6 +80,9 @@ def _source(
         "cycles": report.get("cycles", False),
         "running": report.get("running"),
         "space": report.get("space", ""),
+        "kind": report.get("kind", "folder"),
+        "state": report.get("state", ""),
+        "figures": report.get("figures", {}),
         "counters": dict(counters),
     }
 
@@ -101,6 +104,8 @@ def status(found: Mapping[str, Any]) -> str:
         lines += _section(f"passed over in {name}", problems, len(problems))
     cycles = [_cycles(name, source) for name, source in found["sources"].items() if source["cycles"]]
     lines += _section("cycles", cycles, len(cycles))
+    inward = [_inward(name, one) for name, one in found["sources"].items() if one["kind"] != "folder"]
+    lines += _section("what comes here", inward, len(inward))
     space = [f"{name}: {source['space']}" for name, source in found["sources"].items() if source["space"]]
     lines += _section("room on the disk", space, len(space))
     lines += _section("in quarantine (tidegate retry tries again)", *_quarantine(found))
@@ -160,6 +165,12 @@ def _cycles(name: str, source: Mapping[str, Any]) -> str:
     elif source["next_at"] is not None:
         parts.append(f"the next one begins at {cycle_name(source['next_at'])}")
     return f"{name}: {'; '.join(parts)}"
+
+
+def _inward(name: str, source: Mapping[str, Any]) -> str:
+    """Tell what a download or a socket has brought lately."""
+    figures = ", ".join(f"{count} {what}" for what, count in source["figures"].items())
+    return f"{name}: {'; '.join(filter(None, [source['state'], figures])) or 'nothing yet'}"
 
 
 def _held(held: Mapping[str, Any]) -> str:

@@ -51,6 +51,9 @@ class SourceReport:
     `space` is what there is to tell about room on its disk, if anything. `last` is the last round that is
     over, or the first one while it lasts; `next_at` when the next one begins. `cycles`: rounds are cycles,
     and `running` is when the one began that is not over.
+
+    A source of the `kind` "download" tells in `figures` what its last round brought, one of the kind "socket"
+    what came since the start, and in `state` whether it is connected.
     """
 
     scanned_at: float | None = None
@@ -63,6 +66,9 @@ class SourceReport:
     next_at: float | None = None
     cycles: bool = False
     running: float | None = None
+    kind: str = "folder"
+    state: str = ""
+    figures: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

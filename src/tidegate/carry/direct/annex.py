@@ -52,9 +52,9 @@ class Terms:
 class Annex:
     """Does light jobs in another process while there are many, from a thread of its own.
 
-    `load` tells which part of our time we are busy with them, `fits` which jobs may be done there. `stored` is
-    told of those that were, and `left` of those that may not have been. A process that dies is not replaced
-    for a minute.
+    `load` tells which part of our time we are busy with them, `fits` which jobs may be done there. `stored`
+    is told of those that were, and `left` of those that may not have been. A process that dies is not
+    replaced for a minute.
     """
 
     def __init__(
@@ -178,11 +178,9 @@ class Annex:
 
             self._socket, theirs = socket.socketpair()
             with theirs:
-                command = (
-                    f"import sys; sys.path = {sys.path!r}; from tidegate.store import putter; putter.main()"
-                )
+                program = f"import sys; sys.path = sys.argv[1:]; import {PROGRAM} as it; it.main()"
                 self._child = subprocess.Popen(  # noqa: S603 - ourselves
-                    [sys.executable, "-I", "-S", "-c", command],
+                    [sys.executable, "-I", "-S", "-c", program, *sys.path],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                 )

@@ -26,7 +26,7 @@ from tidegate.carry.direct.verdict import verdict_of
 from tidegate.carry.direct.way import Small, Way
 from tidegate.config import Compress, OnConflict, Verify
 from tidegate.errors import TidegateError, Unavailable
-from tidegate.model import Outcome, Verdict
+from tidegate.model import Effect, Outcome, Verdict
 from tidegate.policy import again_seconds
 from tidegate.store.body import CHUNK_BYTES, Body
 from tidegate.store.errors import S3Error
@@ -77,7 +77,7 @@ class Direct:
         poll_seconds: float = POLL_SECONDS,
         annex: Terms | None = None,
     ) -> None:
-        """`spool` is a folder of ours for files while they are packed. `annex`: when there may be two of us."""
+        """`spool` is a folder of ours for files while they are packed; `annex` says when we may be two."""
         self._ledger = ledger
         self._spool = spool
         self._throttle = throttle
@@ -238,16 +238,16 @@ class Direct:
         try:
             content = self._open(transfer, way)
             try:
-                etag = self._put(transfer, way, content)
+                etag, effect = self._put(transfer, way, content)
             finally:
                 content.close()
         except Exception as error:  # noqa: BLE001 - whatever it is becomes the outcome
             self._failed(transfer, way, error)
         else:
-            self._stored(transfer, way, etag)
+            self._stored(transfer, way, etag, effect)
 
-    def _put(self, transfer: Transfer, way: Way, content: Content) -> str:
-        """Upload it, and return its ETag, if that is known."""
+    def _put(self, transfer: Transfer, way: Way, content: Content) -> tuple[str, Effect]:
+        """Upload it, if need be. Returns its ETag, if that is known, and what that came to."""
         target = transfer.target
         body = Body(
             content.descriptor, content.size, check=content.check, take=self._taker(way, content.check)
@@ -266,10 +266,16 @@ class Direct:
         if transfer.id in self._doubtful:
             digest, _ = body.measure(algorithm)
             if way.prover.holds(target, digest, by_etag):
-                return ""
-        return way.write(
+                return "", Effect.ADDED
+        same = None
+        if way.looks_first:
+            same = way.prover.compare(target, content.size, lambda: body.measure(algorithm)[0], by_etag)
+            if same:
+                return "", Effect.SKIPPED
+        etag = way.write(
             transfer, content.descriptor, [content.size], send, lambda: body.digest, in_parts=False
         )
+        return etag, Effect.ADDED if same is None else Effect.UPDATED
 
     def _multipart(self, transfer: Transfer, way: Way) -> Multipart:
         return Multipart(
@@ -297,7 +303,7 @@ class Direct:
                 self._known[transfer.id] = upload.known
             self._failed(transfer, way, error)
         else:
-            self._stored(transfer, way, upload.etag)
+            self._stored(transfer, way, upload.etag, upload.effect)
 
     def _sweep(self, stale: Sequence[OpenUpload]) -> None:
         for upload in stale:
@@ -313,11 +319,13 @@ class Direct:
 
     # What becomes of it
 
-    def _stored(self, transfer: Transfer, way: Way, etag: str) -> None:
+    def _stored(self, transfer: Transfer, way: Way, etag: str, effect: Effect) -> None:
         way.outage.worked()
         self._failures.pop(transfer.id, None)
         self._doubtful.discard(transfer.id)
-        self._outcomes.put(Outcome(verdict=Verdict.STORED, promise=transfer.id, etag=etag))
+        self._outcomes.put(
+            Outcome(verdict=Verdict.STORED, promise=transfer.id, etag=etag, effect=effect)
+        )
 
     def _fits(self, small: Small) -> bool:
         """Whether the annex may try: where that has worked before, and no limit is to be kept."""
@@ -326,6 +334,7 @@ class Direct:
             way.prover.is_settled
             and way.source.verify is Verify.CHECKSUM
             and way.source.on_conflict is OnConflict.OVERWRITE
+            and not way.looks_first
             and not way.outage.lasts
             and transfer.id not in self._doubtful
             and self._throttle.is_open()

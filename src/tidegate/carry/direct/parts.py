@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import TidegateError
 from tidegate.ledger import OpenUpload
-from tidegate.model import ObjectRef
+from tidegate.model import Effect, ObjectRef
 from tidegate.store.body import Body, BodyChanged
 from tidegate.store.checksum import MD5, combine
 from tidegate.store.errors import Kind, S3Error
@@ -70,6 +70,7 @@ class Multipart:
         self.failure: BaseException | None = None
         self.etag = ""
         """Of the finished object, if it is known."""
+        self.effect = Effect.ADDED
         self._is_there = False
 
     def work(self, share: Callable[[], None]) -> bool:
@@ -112,6 +113,8 @@ class Multipart:
             if self._goes_on(content, found):
                 return
             abort_all(self.way, found)
+        elif self.way.looks_first and self._is_stored(content):
+            return
         self.known = {}
         self._upload = self._create(content)
         self._waiting = list(range(self._count(self._upload), 0, -1))
@@ -129,16 +132,33 @@ class Multipart:
         self._waiting = [n for n in range(self._count(found), 0, -1) if n not in self.known]
         return True
 
-    def _create(self, content: Content) -> OpenUpload:
-        target = self.transfer.target
-        asked = OpenUpload(
+    def _is_stored(self, content: Content) -> bool:
+        """Whether the object is there already, with these bytes."""
+        asked = self._asked(content)
+        bodies = [self._body(number, asked) for number in range(1, self._count(asked) + 1)]
+        same = self.way.prover.compare(
+            self.transfer.target,
+            content.size,
+            lambda: combine([body.measure(self.way.prover.algorithm)[0] for body in bodies]),
+            lambda: self._by_etag(asked),
+        )
+        self.effect = {True: Effect.SKIPPED, False: Effect.UPDATED, None: Effect.ADDED}[same]
+        self._is_there = same is True
+        return self._is_there
+
+    def _asked(self, content: Content) -> OpenUpload:
+        """Describe an upload that nobody has begun yet."""
+        return OpenUpload(
             promise=self.transfer.id,
             source=self.transfer.source,
-            bucket=target.bucket,
-            key=target.key,
+            bucket=self.transfer.target.bucket,
+            key=self.transfer.target.key,
             upload_id=None,
             part_size=part_size_for(content.size, self.way.source.s3.part_size),
         )
+
+    def _create(self, content: Content) -> OpenUpload:
+        target, asked = self.transfer.target, self._asked(content)
         self._uploads.note(asked)
         upload_id = self.way.s3.create_upload(
             target.bucket,

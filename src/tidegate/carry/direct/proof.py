@@ -59,10 +59,36 @@ class Prover:
         self.is_settled = True
 
     def holds(self, target: ObjectRef, digest: Digest, by_etag: Callable[[], Digest]) -> bool:
-        """Whether the object is there already, with these bytes."""
-        found = self._s3.head(target.bucket, target.key)
+        """Whether the object is there already, with these bytes, as far as S3 lets us know.
+
+        Who may not list the bucket is told 403 where there is no object (Amazon S3 API reference,
+        HeadObject).
+        """
+        try:
+            found = self._s3.head(target.bucket, target.key)
+        except S3Error:
+            return False  # writing it brings to light what is the matter
         if found is None or (found.size is not None and found.size != digest.size):
             return False
+        proven = found.proves(digest)
+        return bool(found.proves(by_etag()) if proven is None and digest.algorithm != MD5 else proven)
+
+    def compare(
+        self, target: ObjectRef, size: int, measure: Callable[[], Digest], by_etag: Callable[[], Digest]
+    ) -> bool | None:
+        """Whether the object that is there has these bytes; None: none is there, as far as we may know.
+
+        They are read only where that can tell: if the sizes are the same.
+        """
+        try:
+            found = self._s3.head(target.bucket, target.key)
+        except S3Error:
+            return None
+        if found is None:
+            return None
+        if found.size is not None and found.size != size:
+            return False
+        digest = measure()
         proven = found.proves(digest)
         return bool(found.proves(by_etag()) if proven is None and digest.algorithm != MD5 else proven)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidegate.carry.direct.proof import etag_of
-from tidegate.config import OnConflict
+from tidegate.config import After, OnConflict
 from tidegate.errors import Refused
 from tidegate.store.errors import Kind, S3Error
 
@@ -33,6 +33,11 @@ class Way:
     prover: Prover
     outage: Outage
     headers: Callable[[Transfer], dict[str, str]]
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether files are kept, so that they may well be in the bucket: then it is asked before all else."""
+        return self.source.after is After.KEEP and not self.source.force
 
     def write(
         self,

@@ -1,0 +1,37 @@
+"""From a source and the environment to the code of a customizer that lies in a bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidegate.carry.direct.connect import way_to
+from tidegate.errors import Refused
+from tidegate.store.calls import Caller
+from tidegate.store.library import Library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tidegate.config import Source
+
+
+def fetcher(
+    environment: Mapping[str, str], *, thing: str, wall: Callable[[], float]
+) -> Callable[[Source, str, str, int], bytes]:
+    """Make what gets an object, the way that files of the source go, if it has no more than so many bytes.
+
+    That raises Unavailable, Refused or S3Error. `wall` is what the device believes the time is.
+    """
+
+    def fetch(source: Source, bucket: str, key: str, limit: int) -> bytes:
+        endpoint, keyring, manner = way_to(source.s3, environment, thing=thing)
+        library = Library(Caller(endpoint, keyring, manner=manner, clock=wall))
+        try:
+            stored = library.stored(bucket, key)
+            if stored.size is None or stored.size > limit:
+                raise Refused(f"it has more than {limit} bytes")
+            return library.whole(bucket, key, stored.etag)[1]
+        finally:
+            library.close()
+
+    return fetch

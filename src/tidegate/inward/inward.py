@@ -1,0 +1,84 @@
+"""All that comes to this device, around one agent after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidegate.inward.plug import Plug
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tidegate.carry.direct.throttle import Throttle
+    from tidegate.clock import Clock
+    from tidegate.config import Config
+    from tidegate.fetch import Downloader
+    from tidegate.health import Health
+    from tidegate.ledger import Ledger
+    from tidegate.routes import Site
+
+
+class Inward:
+    """Makes downloads, reads sockets, and keeps the one limit of bandwidth. Imports what is needed only."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        health: Health,
+        jitter: Callable[[], float],
+        rate: Callable[[], float | None],
+    ) -> None:
+        """`rate` tells how many bytes a second may go now, both ways together; None: as many as can."""
+        self._clock = clock
+        self._health = health
+        self._jitter = jitter
+        self._rate = rate
+        self._throttle: Throttle | None = None
+        self._plugs: list[Plug] = []
+
+    def throttle(self) -> Throttle:
+        """Return what all of an agent's transfers share."""
+        if self._throttle is None:
+            from tidegate.carry.direct import Throttle  # noqa: PLC0415 - needs a client of S3
+
+            self._throttle = Throttle(self._rate, self._clock.steady)
+        return self._throttle
+
+    def downloads(
+        self, config: Config, ledger: Ledger, thing: str, environment: Mapping[str, str]
+    ) -> Sequence[Downloader]:
+        """Make the downloads of the next agent."""
+        if not config.downloads:
+            return ()
+        from tidegate.fetch.connect import downloaders  # noqa: PLC0415 - needs a client of S3
+
+        return downloaders(
+            config,
+            ledger,
+            environment,
+            thing=thing,
+            throttle=self.throttle(),
+            clock=self._clock,
+            jitter=self._jitter,
+        )
+
+    def open(self, site: Site) -> None:
+        """Read the sockets from now on, for this agent, whose routes were told of it."""
+        self._plugs = [
+            Plug(settings, site, tell=self._health.tell, jitter=self._jitter)
+            for settings in site.config.sockets
+        ]
+        site.agent.reporters |= {plug.name: plug.report for plug in self._plugs}
+        for plug in self._plugs:
+            plug.start()
+
+    def close(self) -> None:
+        """The agent ends. What was read is on the disk."""
+        for plug in self._plugs:
+            plug.stop()
+        for plug in self._plugs:
+            plug.join()
+        self._plugs = []
+        if self._throttle:
+            self._throttle.close()
+        self._throttle = None

@@ -1,0 +1,178 @@
+"""Many tasks in one thread: each waits for its own sockets and helpers, and keeps nobody else."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.helpers import eventually
+from tidegate.store.hub import Hub, aside, is_task, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Desk:
+    """A hub in a thread of its own, and jobs for it."""
+
+    def __init__(self) -> None:
+        self.hub = Hub(time.monotonic)
+        self.jobs: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self.hub.run, args=(self._next,))
+        self._thread.start()
+
+    def do(self, *jobs: Callable[[], None]) -> None:
+        self.jobs += jobs
+        self.hub.wake()
+
+    def close(self) -> None:
+        self.hub.close()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    def _next(self) -> Callable[[], None] | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_tasks_go_on_in_the_order_in_which_their_sockets_have_something(desk: Desk) -> None:
+    pairs = [socket.socketpair() for _ in range(3)]
+    order: list[int] = []
+    threads: set[int] = set()
+
+    def job(number: int) -> Callable[[], None]:
+        def run() -> None:
+            while not wait(pairs[number][0], select.POLLIN, 60):
+                pass
+            order.append(number)
+            threads.add(threading.get_ident())
+
+        return run
+
+    desk.do(*map(job, range(3)))
+    for count, number in enumerate((2, 0, 1), 1):
+        pairs[number][1].send(b"x")
+        eventually(lambda count=count: len(order) == count)
+    assert order == [2, 0, 1]
+    assert len(threads) == 1
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
+def test_a_wait_ends_with_nothing_when_its_time_is_over(desk: Desk, pair) -> None:
+    events: list[int] = []
+    desk.do(lambda: events.append(wait(pair[0], select.POLLIN, 0.01)))
+    eventually(lambda: events)
+    assert events == [0]
+
+
+def test_the_end_of_a_connection_ends_a_wait(desk: Desk, pair) -> None:
+    events: list[int] = []
+    desk.do(lambda: events.append(wait(pair[0], select.POLLIN, 60)))
+    pair[1].close()
+    eventually(lambda: events)
+    assert events[0] & select.POLLIN
+
+
+def test_a_socket_with_the_number_of_one_that_was_closed_is_waited_for(desk: Desk) -> None:
+    heard: list[bytes] = []
+    numbers: list[int] = []
+
+    def run() -> None:
+        for text in (b"first", b"second"):
+            ours, theirs = socket.socketpair()
+            numbers.append(ours.fileno())
+            with ours, theirs:
+                theirs.send(text)
+                assert wait(ours, select.POLLIN, 60)
+                heard.append(ours.recv(10))
+
+    desk.do(run)
+    eventually(lambda: len(heard) == 2)
+    assert heard == [b"first", b"second"]
+    assert numbers[0] == numbers[1]
+
+
+def test_what_blocks_is_done_aside_while_the_others_go_on(desk: Desk) -> None:
+    gate = threading.Event()
+    done: list[object] = []
+    desk.do(lambda: done.append(aside(lambda: gate.wait(60))), lambda: done.append("other"))
+    eventually(lambda: done == ["other"])
+    gate.set()
+    eventually(lambda: len(done) == 2)
+    assert done == ["other", True]
+
+
+def test_what_is_done_aside_may_fail(desk: Desk) -> None:
+    errors: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    def run() -> None:
+        try:
+            aside(fail)
+        except ValueError as error:
+            errors.append(str(error))
+
+    desk.do(run)
+    eventually(lambda: errors)
+    assert errors == ["no"]
+
+
+def test_jobs_under_way_are_brought_to_their_end_and_no_more_begun(pair) -> None:
+    desk = Desk()
+    done: list[str] = []
+
+    def run() -> None:
+        wait(pair[0], select.POLLIN, 60)
+        done.append("first")
+
+    desk.do(run)
+    eventually(lambda: not desk.jobs)
+    desk.hub.close()
+    desk.do(lambda: done.append("second"))
+    pair[1].send(b"x")
+    desk.close()
+    assert done == ["first"]
+
+
+def test_outside_of_a_hub_waiting_is_the_business_of_the_thread(pair) -> None:
+    assert not is_task()
+    assert wait(pair[0], select.POLLIN, 0.001) == 0
+    pair[1].send(b"x")
+    assert wait(pair[0], select.POLLIN, 5) == select.POLLIN
+    assert aside(threading.get_ident) == threading.get_ident()
+
+
+def test_its_load_tells_whether_it_only_waits(desk: Desk, pair) -> None:
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            wait(pair[0], select.POLLOUT, 1)
+
+    assert desk.hub.load < 0.5
+    desk.do(spin)
+    eventually(lambda: desk.hub.load > 0.5)
+    stop.set()
+    eventually(lambda: desk.hub.load < 0.5)
