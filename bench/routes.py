@@ -251,8 +251,8 @@ def _row(what: str, measured: str, goal: str = "-", *, met: bool | None = None) 
 
 
 def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    return [pid, *(one for child in children for one in _family(int(child)))]
+    lists = [path.read_text("ascii").split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [pid, *(one for children in lists for child in children for one in _family(int(child)))]
 
 
 def _resident_kb(pid: int) -> int:

@@ -34,7 +34,7 @@ LAYERS = (
     ("customize",),  # what files are called by rules and by code of others
     ("flows", "fetch"),  # what moves promises on
     ("loop", "health", "workdir", "view"),
-    ("agent",),
+    ("agent", "outfit"),
     ("routes",),  # what can be asked, and the answers
     ("doors", "home", "inward"),  # ways in for requests, and out for events; calls to a mothership
     ("mothership",),  # the other end of those; nothing of an agent

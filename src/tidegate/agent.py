@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate import __version__
 from tidegate.config import Mode, UploadOrder
-from tidegate.customize import Namer
+from tidegate.customize import Namers
 from tidegate.disk.walk import is_current
 from tidegate.disk.watch import Watch
 from tidegate.errors import Unavailable
@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     from tidegate.carry import Carrier
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
-    from tidegate.customize import Shelf
     from tidegate.errors import LedgerLost
-    from tidegate.fetch import Downloader
+    from tidegate.fetch.download import Downloader
     from tidegate.health import Health
     from tidegate.ledger import Ledger, Settled
-    from tidegate.model import Candidate, Trouble
+    from tidegate.model import Trouble
 
 AUDIT_SECONDS = 5.0
 PRUNE_SECONDS = 10.0
@@ -70,14 +69,14 @@ class Agent:
         never: frozenset[str],
         lists: Path,
         archives: Path,
-        shelf: Shelf | None = None,
+        namers: Namers | None = None,
         posted: Sequence[Source] = (),
         downloads: Sequence[Downloader] = (),
         clock: Clock,
         health: Health,
         once: bool = False,
     ) -> None:
-        """`shelf` has the code of customizers. `posted` are sources whose files are bodies of ours: they are sent and let go, and never scanned.
+        """`posted` are sources whose files are bodies of ours: they are sent and let go, and never scanned.
 
         `lists` and `archives` are folders of ours for lists of what was given up, and for bodies of archives.
         """
@@ -93,12 +92,8 @@ class Agent:
         self._started_at = clock.wall()
         self._watch = Watch()
         self._space = Space(config.sources, ledger, lists, thing, choose)
-        self._spool = Spool(
-            archives, limits={one.glob.root: one.disk_limit for one in config.sources if one.disk_limit}
-        )
-        self._shelf = shelf
-        self._namers: list[Namer] = []
-        self._judges: dict[str, Scanner | Cycles] = {}
+        self._spool = _spool(archives, config)
+        self.namers = namers or Namers(thing)
         self._stopping = threading.Event()
         self._cycles: dict[str, Cycles] = {}
         self._leftovers: set[str] = set()
@@ -113,17 +108,20 @@ class Agent:
         """Whether files are being let go just now."""
         self.lost: LedgerLost | None = None
         self.woken = threading.Event()
+        self.reporters: dict[str, Callable[[], SourceReport]] = {}
+        """Who tells of sources that are not the agent's, by their names."""
+        self._downloads = tuple(downloads)
+        self._make_loops(thing, never)
+
+    def _make_loops(self, thing: str, never: frozenset[str]) -> None:
         self._dispatching = self._loop("dispatch", self._dispatch)
         self._collecting = [
             self._loop(f"collect {name}", functools.partial(self._collect, carrier))
-            for name, carrier in carriers.items()
+            for name, carrier in self._carriers.items()
         ]
         self._releasing = self._loop("release", self._release_all)
-        self._scanning = {source.name: self._scan_loop(source, thing, never) for source in config.sources}
-        self._downloads = tuple(downloads)
-        self._downloading = {one.name: self._loop(f"download {one.name}", one.step) for one in downloads}
-        self.reporters: dict[str, Callable[[], SourceReport]] = {}
-        """Who tells of sources that are not the agent's, by their names."""
+        self._scanning = {one.name: self._scan_loop(one, thing, never) for one in self._config.sources}
+        self._downloading = {it.name: self._loop(f"download {it.name}", it.step) for it in self._downloads}
 
     # Life
 
@@ -145,8 +143,7 @@ class Agent:
             carrier.wake()
         self._watch.close()
         end = self._clock.steady() + seconds
-        for namer in self._namers:
-            namer.close()
+        self.namers.close()
         ended = [loop.join(end - self._clock.steady()) for loop in self._loops()]
         return all(ended)
 
@@ -314,13 +311,12 @@ class Agent:
             self.is_releasing = False
 
     def _release(self) -> float:
-        now = self._clock.wall()
-        sources = self._config.sources
-        dealt = 0
+        now, sources, dealt = self._clock.wall(), self._config.sources, 0
+        ignores = functools.partial(self.namers.ignore, moment=self._clock.now())
         if len(self._scans) == len(sources):  # before, a source may not yet know that it needs a file, too
             dealt = sum(
                 release_stored(
-                    source, self._ledger, others=set(sources) - {source}, ignores=self._ignores, now=now
+                    source, self._ledger, others=set(sources) - {source}, ignores=ignores, now=now
                 )
                 for source in sources
             )
@@ -352,9 +348,8 @@ class Agent:
             never=never,
             stopping=self._stopping,
             promised=self.send_now,
-            namer=self._namer(source, thing),
+            namer=self.namers.of(source),
         )
-        self._judges[source.name] = cycles
         if self._once:
             cycles.ask()
         return self._loop(f"cycle {source.name}", lambda: self._cycle(source, cycles))
@@ -370,19 +365,9 @@ class Agent:
             never=never,
             on_folder=lambda folder: self._watch.add(folder, self._scanning[source.name].nudge),
             on_promise=self._dispatching.nudge,
-            namer=self._namer(source, thing),
+            namer=self.namers.of(source),
         )
-        self._judges[source.name] = scanner
         return self._loop(f"scan {source.name}", lambda: self._scan(source, scanner))
-
-    def _namer(self, source: Source, thing: str) -> Namer | None:
-        if not Namer.is_needed(source):
-            return None
-        self._namers.append(Namer(source, thing, self._shelf))
-        return self._namers[-1]
-
-    def _ignores(self, source: Source, candidate: Candidate) -> bool:
-        return self._judges[source.name].ignores(candidate, self._clock.now())
 
     def _loop(self, name: str, step: Callable[[], float]) -> Loop:
         return Loop(name, step, trouble=self._health.tell, lost=self._lose)
@@ -428,6 +413,12 @@ class Agent:
             problems=dict(list(scan.problems.items())[:20]),
             space=space,
         )
+
+
+def _spool(folder: Path, config: Config) -> Spool:
+    """Make the folder for bodies of archives, which leaves the room that sources ask for."""
+    limits = {one.glob.root: one.disk_limit for one in config.sources if one.disk_limit}
+    return Spool(folder, limits=limits)
 
 
 def _download_report(download: Downloader) -> SourceReport:

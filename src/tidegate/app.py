@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import random
@@ -20,13 +21,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tidegate import workdir
+from tidegate import outfit, workdir
 from tidegate.agent import Agent
-from tidegate.carry.choice import DIRECT, STREAMS, Choice
+from tidegate.carry.choice import Choice
 from tidegate.clock import Clock
-from tidegate.config import CarrierChoice, parse
-from tidegate.customize import Shelf
-from tidegate.customize.connect import fetcher
+from tidegate.config import parse
+from tidegate.customize.connect import namers
 from tidegate.disk.writers import ignore_lease_signals
 from tidegate.doors import House
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone
@@ -41,8 +41,8 @@ from tidegate.view.snapshot import write
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tidegate.carry import Carrier
     from tidegate.config import Config, Source
+    from tidegate.customize import Namers
     from tidegate.home import Home
     from tidegate.ipc import Nucleus
     from tidegate.ledger import Ledger
@@ -57,6 +57,9 @@ ROOM_BYTES = 16 * 2**20
 
 TURN_SECONDS = 0.0005
 """How long a thread keeps Python to itself. With the usual 5 ms an answer waits long behind uploads."""
+
+COLLECT_AFTER = (10_000, 10, 100)
+"""New objects until Python looks for garbage among them; then how many such looks until one goes further."""
 
 PATIENCE_SECONDS = 15.0
 """Between two attempts to use a work directory that is taken, or cannot be used."""
@@ -95,6 +98,11 @@ def choice(config: Config, clock: Clock) -> Choice:
     return Choice(_with_port(config), in_greengrass=in_greengrass(), steady=clock.steady)
 
 
+def lookers(config: Config, folder: Path, clock: Clock) -> Namers:
+    """Make what says what files are called, without a change to the work directory."""
+    return namers(folder, os.environ, thing=thing_name(config), wall=clock.wall, only_look=True)
+
+
 def own_folders(config: Config, folder: Path) -> frozenset[str]:
     """Return the folders that are never scanned: the work directory and where stored files are moved."""
     moved = [source.move_to for source in config.sources if source.move_to]
@@ -124,6 +132,17 @@ def default_work_dir() -> Path:
     if in_greengrass():
         return Path.cwd()
     return Path.home() / ".local" / "state" / "tidegate"
+
+
+def _spare_the_collector() -> None:
+    """Let Python not look for garbage among what is here to stay, and less often among the rest.
+
+    All threads stand still meanwhile: 50 ms and more, when an answer takes 2.
+    """
+    gc.unfreeze()  # an agent before this one may be garbage by now
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 class Watched(Protocol):
@@ -247,7 +266,18 @@ class App:
         """Run one agent. Returns the exit code, or None to go on with another. Raises `LedgerLost`."""
         ledger = workdir.open_ledger(self._folder, jitter=random.random, in_memory=in_memory)
         chooser = choice(self._config, self._clock)
-        carriers = self._carriers(chooser, ledger)
+        carriers = outfit.carriers(
+            self._config,
+            self._posted,
+            ledger,
+            chooser,
+            self._environ,
+            thing=thing_name(self._config),
+            folder=self._folder,
+            clock=self._clock,
+            jitter=random.random,
+            throttle=self._inward.throttle,
+        )
         agent = self._agent = Agent(
             self._config,
             ledger,
@@ -259,7 +289,7 @@ class App:
             posted=self._posted,
             downloads=self._inward.downloads(self._config, ledger, thing_name(self._config), self._environ),
             archives=workdir.archives_path(self._folder),
-            shelf=self._shelf,
+            namers=namers(self._folder, os.environ, thing=thing_name(self._config), wall=self._clock.wall),
             clock=self._clock,
             health=self._health,
             once=self._once,
@@ -270,6 +300,7 @@ class App:
             agent.start()
             if not self._once and self._site_now:
                 self._inward.open(self._site_now)
+            _spare_the_collector()
             code = self._watch_over(agent, in_memory=in_memory)
         finally:
             self._routes.detach()
@@ -296,12 +327,6 @@ class App:
         """The ways of objects that are posted."""
         return (*posted_sources(self._config, self._folder), *socket_ways(self._config, self._folder))
 
-    @property
-    def _shelf(self) -> Shelf:
-        """Where the code of customizers is."""
-        fetch = fetcher(os.environ, thing=thing_name(self._config), wall=self._clock.wall)
-        return Shelf(self._folder / "customizers", fetch)
-
     def _site(self, agent: Agent, ledger: Ledger, books: Books, chooser: Choice, *, in_memory: bool) -> Site:
         """Put together what the routes work on."""
         return Site(
@@ -315,6 +340,7 @@ class App:
             thing=thing_name(self._config),
             never=own_folders(self._config, self._folder),
             folder=self._folder,
+            archives=workdir.archives_path(self._folder),
             clock=self._clock,
             in_memory=in_memory,
         )
@@ -340,39 +366,6 @@ class App:
         if self._site_now:
             body = {"faults": list(faults), "count": len(faults)}
             self._site_now.ledger.events.record("configuration-rejected", body, now=self._clock.wall())
-
-    def _carriers(self, chooser: Choice, ledger: Ledger) -> dict[str, Carrier]:
-        """Make those that are needed: what is not imported takes no memory."""
-        carriers: dict[str, Carrier] = {}
-        sources = (*self._config.sources, *self._posted)
-        may_be_streams = [chooser.may_be_streams(source) for source in sources]
-        if any(may_be_streams) or ledger.busy_lanes():
-            from tidegate.carry.streams import Streams  # noqa: PLC0415 - brings the SDK along
-
-            carriers[STREAMS] = Streams(
-                self._config.stream_manager,
-                ledger,
-                links=self._folder / "links",
-                steady=self._clock.steady,
-                wall=self._clock.wall,
-            )
-        if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in sources):
-            from tidegate.carry.direct import Direct, Terms, connect  # noqa: PLC0415 - needs a client of S3
-
-            thing = thing_name(self._config)
-            carriers[DIRECT] = Direct(
-                sources,
-                ledger,
-                connect=lambda settings: connect(settings, self._environ, thing=thing),
-                thing=thing,
-                spool=self._folder / "spool",
-                throttle=self._inward.throttle(),
-                limit=self._config.max_concurrent,
-                annex=Terms() if len(os.sched_getaffinity(0)) > 1 else None,
-                steady=self._clock.steady,
-                jitter=random.random,
-            )
-        return carriers
 
     def _bandwidth(self) -> float | None:
         """How many bytes per second may be sent now; None: as many as go."""

@@ -247,6 +247,7 @@ def _explain(options: argparse.Namespace) -> int:
             never=app.own_folders(config, options.work_dir),
             moment=clock.now(),
             archives=workdir.archives_path(options.work_dir),
+            namers=app.lookers(config, options.work_dir, clock),
         )
         if config and choice
         else []

@@ -69,7 +69,7 @@ def open_ledger(folder: Path, *, jitter: Callable[[], float], in_memory: bool) -
 
 
 def set_aside(folder: Path, reason: str) -> None:
-    """Rename a damaged ledger, and what belongs to it, so that it can be looked into later."""
+    """Rename a ledger that cannot be used, and what belongs to it, so that it can be looked into later."""
     path = ledger_path(folder)
     stem = f"ledger.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     names = (path.with_name(f"{stem}{'-' * bool(count)}{count or ''}.db") for count in itertools.count())
@@ -78,7 +78,9 @@ def set_aside(folder: Path, reason: str) -> None:
         if os.path.exists(f"{path}{suffix}"):  # noqa: PTH110 - a suffix, not a child
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH105
     log.error(
-        "the ledger is damaged (%s); it is kept as %s and rebuilt from the files on disk", reason, aside
+        "the ledger cannot be used (%s); it is kept as %s, and a new one is filled from the files on disk",
+        reason,
+        aside,
     )
 
 

@@ -484,7 +484,7 @@ def test_a_finished_cycle_is_told_as_an_event(open_shop: Callable[..., Shop]) ->
     shop.write("1.csv", "12345")
     last = shop.run(60)
     assert last
-    (event,) = shop.ledger.events.pending(9, now=later(60).wall)
+    (event,) = shop.ledger.events.pending(9)
     assert event.kind == "cycle-finished"
     assert event.body == {
         "source": "default",

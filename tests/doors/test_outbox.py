@@ -35,7 +35,7 @@ def deliver(standin: NucleusStandIn, connect: Any, ledger: Ledger) -> Iterator[C
     def open_one() -> EventsDoor:
         nucleus = connect(standin)
         ways = [(Local(nucleus), "tidegate"), (Cloud(nucleus), "tidegate/thing")]
-        one = EventsDoor(ways, steady=time.monotonic, wall=time.time)
+        one = EventsDoor(ways, steady=time.monotonic)
         doors.append(one)
         one.serve(ledger.events)
         one.start()
@@ -58,7 +58,7 @@ def numbers(messages: Any, topic: str) -> list[int]:
 
 
 def waiting(ledger: Ledger) -> int:
-    return len(ledger.events.pending(10_000, now=time.time()))
+    return len(ledger.events.pending(10_000))
 
 
 def test_an_event_is_told_on_both_lines_and_then_forgotten(standin, ledger, deliver) -> None:
@@ -146,7 +146,7 @@ def test_a_flood_of_events_is_told_at_a_bounded_rate(standin, ledger, deliver) -
 
 
 def test_an_event_larger_than_a_nucleus_takes_is_cut(standin, connect) -> None:
-    event = Event(id=1, kind="failed", at=0.0, tries=0, body={str(n): "\N{SNOWMAN}" * 600 for n in range(9)})
+    event = Event(id=1, kind="failed", at=0.0, body={str(n): "\N{SNOWMAN}" * 600 for n in range(9)})
     payload = told(event)
     assert len(payload) <= 6_000
     assert b'"event":"failed"' in payload

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.direct_rig import Purse
 from tests.standins.faulty_s3 import FaultyS3, Held
 from tidegate.carry.direct import Throttle
 from tidegate.config import parse
-from tidegate.fetch import Downloader
+from tidegate.fetch.download import Downloader
 from tidegate.fetch.names import PARTIAL
 from tidegate.ledger import Ledger
 from tidegate.model import Moment
@@ -21,9 +19,9 @@ from tidegate.store.library import Library
 from tidegate.store.wire import Manner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-    from tidegate.fetch import Round
+    from tidegate.fetch.download import Round
 
 BUCKET = "bucket"
 
@@ -128,10 +126,3 @@ class Desk:
 
 def figures(made: Round) -> tuple[int, int, int]:
     return made.added, made.unchanged, made.deleted
-
-
-def replaced(held: Held, body: bytes) -> Held:
-    return replace(held, body=body)
-
-
-Make = "Callable[..., Desk]"

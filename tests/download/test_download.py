@@ -35,7 +35,11 @@ def test_all_objects_below_come_with_their_bytes_and_are_not_fetched_again(desk:
     desk.restart()
     assert figures(desk.round()) == (0, 3, 0)
     assert desk.asked("get") == gets
-    assert desk.counters == {"downloads_added": 3, "bytes_downloaded": len(LARGE) + 1, "downloads_unchanged": 6}
+    assert desk.counters == {
+        "downloads_added": 3,
+        "bytes_downloaded": len(LARGE) + 1,
+        "downloads_unchanged": 6,
+    }
     assert desk.parts() == []
 
 
@@ -56,7 +60,9 @@ def test_a_changed_object_replaces_its_file_in_one_step_and_only_when_it_is_whol
     desk.round()
     other = os.urandom(len(LARGE))
     desk.put("up/a.bin", other)
-    desk.s3.script = lambda seen: Fault(cut=5000, reset=True) if seen.kind == "get" and seen.number % 3 == 0 else None
+    desk.s3.script = lambda seen: (
+        Fault(cut=5000, reset=True) if seen.kind == "get" and seen.number % 3 == 0 else None
+    )
     before = desk.folder / "a.bin"
     opened = before.open("rb")
     made = desk.round()
@@ -117,7 +123,9 @@ def test_an_md5_as_etag_proves_where_there_are_no_checksums(desk: Desk) -> None:
     assert figures(desk.round()) == (1, 0, 0)
 
 
-def test_without_any_proof_nothing_comes_unless_the_size_is_to_be_enough(make_desk: Callable[..., Desk]) -> None:
+def test_without_any_proof_nothing_comes_unless_the_size_is_to_be_enough(
+    make_desk: Callable[..., Desk],
+) -> None:
     desk = make_desk()
     desk.s3.has_checksums = False
     desk.put("up/a.bin", b"1")
@@ -143,7 +151,9 @@ def test_what_is_not_listed_any_more_stays_unless_it_is_to_be_deleted(make_desk:
     assert desk.counters["downloads_deleted"] == 4
 
 
-def test_files_that_were_not_brought_or_were_changed_since_are_never_deleted(make_desk: Callable[..., Desk]) -> None:
+def test_files_that_were_not_brought_or_were_changed_since_are_never_deleted(
+    make_desk: Callable[..., Desk],
+) -> None:
     desk = make_desk(DeleteUnlisted=True)
     for name in ("a.bin", "b.bin", "c.bin"):
         desk.put(f"up/{name}", b"1")
@@ -168,7 +178,9 @@ def test_nothing_is_deleted_after_a_listing_that_came_to_no_end_or_is_in_no_orde
     files = desk.files()
     desk.drop("up/4.bin")
     lists = desk.asked("list")
-    desk.s3.script = lambda seen: Fault(error(503, "SlowDown")) if (seen.kind, seen.number) == ("list", lists + 2) else None
+    desk.s3.script = lambda seen: (
+        Fault(error(503, "SlowDown")) if (seen.kind, seen.number) == ("list", lists + 2) else None
+    )
     with pytest.raises(Unavailable):
         desk.round()
     assert desk.files() == files
@@ -211,7 +223,16 @@ def test_after_the_ledger_was_lost_what_is_there_is_looked_at_and_not_fetched(de
     assert desk.files() == {"a.bin": LARGE, "b.bin": b"1"}
 
 
-BAD = ("up/../x", "up/a/../../x", "up//x", "up/./x", "up/a/..", "up/a\nb", "up/.tidegate-download/x", f"up/{'n' * 256}")
+BAD = (
+    "up/../x",
+    "up/a/../../x",
+    "up//x",
+    "up/./x",
+    "up/a/..",
+    "up/a\nb",
+    "up/.tidegate-download/x",
+    f"up/{'n' * 256}",
+)
 
 
 def test_keys_that_would_leave_the_folder_are_refused_and_told_and_the_others_come(desk: Desk) -> None:

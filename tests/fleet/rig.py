@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -154,12 +155,16 @@ class Liar:
     """A mothership that answers whatever it is told to. `script` writes the answer itself, to the socket."""
 
     def __init__(
-        self, script: Callable[[Heard, socket.socket], None], context: ssl.SSLContext | None = None
+        self,
+        script: Callable[[Heard, socket.socket], None],
+        *,
+        context: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.script = script
         self.heard: list[Heard] = []
         self._context = context
-        self._listener = socket.create_server((HOST, 0))
+        self._listener = socket.create_server((HOST, port))
         self.url = f"http{'s' if context else ''}://{HOST}:{self._listener.getsockname()[1]}/ingestor"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -205,10 +210,11 @@ def lying(script: Callable[[Heard, socket.socket], None], **more: Any) -> Iterat
 class Caller:
     """The client of one device, in this process; there is no agent behind it."""
 
-    def __init__(self, folder: Path, url: str, **keys: Any) -> None:
+    def __init__(self, folder: Path, url: str, *, heartbeat: float = 0.2, **keys: Any) -> None:
+        self.heartbeat = heartbeat
         self.folder, self.work = folder, folder / "work"
         (folder / "token").write_text("a-token-of-this-device\n")
-        settings = {"Url": url, "TokenFile": str(folder / "token"), "HeartbeatSeconds": 1, "ReadTimeout": 1}
+        settings = {"Url": url, "TokenFile": str(folder / "token"), "ReadTimeout": 1}
         self.file = folder / "config.yaml"
         self.file.write_text(yaml.safe_dump({"Home": {**settings, **keys}}))
         self.start()
@@ -217,9 +223,12 @@ class Caller:
         local = Watched(self.file)
         config = parse(local.load())
         assert config.home
-        self.overlay, self.home = open_home(config.home, self.work, local, name="press-7", environment={})
+        settings = dataclasses.replace(config.home, heartbeat_seconds=self.heartbeat)
+        self.overlay, self.home = open_home(
+            settings, self.work, local, name="press-7", environment={}, round_seconds=0.2
+        )
         self.overlay.load()
-        self.home.follow(config.home)
+        self.home.follow(settings)
 
     def close(self) -> None:
         self.home.close(5)
@@ -237,8 +246,8 @@ class Caller:
 
 
 @contextlib.contextmanager
-def calling(folder: Path, url: str, **keys: Any) -> Iterator[Caller]:
-    caller = Caller(folder, url, **keys)
+def calling(folder: Path, url: str, *, heartbeat: float = 0.2, **keys: Any) -> Iterator[Caller]:
+    caller = Caller(folder, url, heartbeat=heartbeat, **keys)
     try:
         yield caller
     finally:

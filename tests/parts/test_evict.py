@@ -17,11 +17,12 @@ from tidegate.config import parse
 from tidegate.disk.space import Usage
 from tidegate.disk.writers import ignore_lease_signals
 from tidegate.flows.evict import RELIEF_SECONDS, REST_SECONDS, STEP_SECONDS, Space
+from tidegate.flows.archives import MARK as ARCHIVE
 from tidegate.flows.manifest import GROWING_BYTES, let_go
 from tidegate.flows.release import BATCH
 from tidegate.flows.scan import Scanner
 from tidegate.ledger import Books, Ledger
-from tidegate.model import Moment, Outcome, State, Transfer, Verdict
+from tidegate.model import Candidate, Fingerprint, Moment, ObjectRef, Outcome, State, Transfer, Verdict
 from tidegate.policy import plan
 
 if TYPE_CHECKING:
@@ -394,6 +395,23 @@ def test_a_list_is_never_given_up_itself(root: Path, ledger: Ledger) -> None:
     it.disk.blocks = 1
     it.step()
     assert [Path(line["path"]).name for line in it.lines()] == ["a.csv"]
+
+
+def test_an_archive_is_never_given_up(root: Path, device: Callable[..., Device]) -> None:
+    it = device(Evict="OldestFirst")
+    archive = Candidate(str(path := it.file("folder.zip", 60)), Fingerprint.of(path.stat()))
+    promise = Transfer(
+        id=archive.identity("default"),
+        source="default",
+        carrier="direct",
+        body=archive,
+        target=ObjectRef("bucket", "folder.zip"),
+        metadata={ARCHIVE: "3"},
+    )
+    it.ledger.offer([(promise, "")], now=NOW)
+    it.step()
+    assert path.exists()
+    assert it.ledger.known([promise.id])[promise.id] is State.READY
 
 
 @pytest.mark.parametrize("after", [{"After": "Keep"}, {"DeleteAfterMinutes": 600}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.helpers import python, transfer
 from tidegate import workdir
 from tidegate.errors import LedgerLost, Locked
+from tidegate.ledger.database import VERSION
 from tidegate.view import snapshot as report
 from tidegate.view.snapshot import Snapshot, SourceReport
 
@@ -57,6 +59,25 @@ def test_a_damaged_ledger_is_kept_aside_and_a_new_one_begun(
         assert str(aside[0]) in caplog.text
     else:
         assert aside == []
+
+
+def test_a_ledger_of_another_version_is_kept_aside_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(tmp_path).close()
+    with sqlite3.connect(workdir.ledger_path(tmp_path)) as older:
+        older.execute(f"PRAGMA user_version = {VERSION - 1}")
+    older.close()
+    ledger = opened(tmp_path)
+    ledger.offer([(transfer(), "")], now=0)
+    ledger.close()
+    (aside,) = tmp_path.glob("ledger.damaged-*.db")
+    (record,) = caplog.records
+    numbers = f"its schema is number {VERSION - 1}, not {VERSION}"
+    assert record.getMessage() == (
+        f"the ledger cannot be used (it is that of another version of tidegate: {numbers});"
+        f" it is kept as {aside}, and a new one is filled from the files on disk"
+    )
 
 
 def test_a_second_damaged_ledger_does_not_replace_the_first(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_what_the_direct_carrier_is_told_has_its_documented_default() -> None:
 
 def test_every_key_fills_a_field_of_the_same_table() -> None:
     for keys, value, extra in [
-        (AGENT, Config, set()),
+        (AGENT, Config, {"downloads", "sockets"}),
         (tuple(key for key in SOURCE if key not in ATTRIBUTES), Source, {"name", "attributes"}),
         (ATTRIBUTES, Attributes, set()),
         (STREAM_MANAGER, StreamManager, set()),

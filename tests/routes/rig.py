@@ -137,6 +137,7 @@ class Rig:
             thing="press-7",
             never=never,
             folder=self.work,
+            archives=self.work / "archives",
             clock=self.clock,
         )
         self.routes.attach(site, mended=self.mended)
@@ -180,7 +181,7 @@ class Rig:
         return next((one for one in reply.body["sources"] if one["name"] == name), {})
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        found = self.ledger.events.pending(1000, now=self.clock.wall())
+        found = self.ledger.events.pending(1000)
         return [dict(event.body) for event in found if event.kind == kind]
 
     def spooled(self) -> list[str]:

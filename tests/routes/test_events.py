@@ -33,26 +33,11 @@ def test_events_are_kept_until_they_are_delivered_and_outlive_a_restart(tmp_path
     ledger = opened(tmp_path)
     for number in range(3):
         ledger.events.record("failed", {"number": number}, now=NOW)
-    first, *_ = ledger.events.pending(10, now=NOW)
+    first, *_ = ledger.events.pending(10)
     ledger.events.delivered([first.id])
     ledger.close()
     ledger = opened(tmp_path)
-    assert [event.body["number"] for event in ledger.events.pending(10, now=NOW)] == [1, 2]
-    ledger.close()
-
-
-def test_an_event_that_could_not_be_delivered_is_tried_again_later_and_keeps_up_no_other(
-    tmp_path: Path,
-) -> None:
-    ledger = opened(tmp_path)
-    for number in range(2):
-        ledger.events.record("failed", {"number": number}, now=NOW)
-    first, second = ledger.events.pending(10, now=NOW)
-    ledger.events.postponed([first], now=NOW)
-    assert ledger.events.pending(10, now=NOW) == [second]
-    (again, _) = ledger.events.pending(10, now=NOW + 60)
-    assert (again.id, again.tries) == (first.id, 1)
-    assert len(ledger.events.pending(10, now=NOW - 86400)) == 2  # a clock that is set back holds up nothing
+    assert [event.body["number"] for event in ledger.events.pending(10)] == [1, 2]
     ledger.close()
 
 
@@ -60,7 +45,7 @@ def test_the_oldest_are_dropped_and_counted_beyond_the_limit(tmp_path: Path) -> 
     ledger = opened(tmp_path)
     ledger.events.record_all("failed", [{"number": number} for number in range(LIMIT + 5)], now=NOW)
     ledger.events.record("failed", {"number": "last"}, now=NOW)
-    left = ledger.events.pending(LIMIT * 2, now=NOW)
+    left = ledger.events.pending(LIMIT * 2)
     assert len(left) == LIMIT
     assert (left[0].body["number"], left[-1].body["number"]) == (6, "last")
     assert ledger.books.counters()[""]["events_dropped"] == 6
@@ -81,11 +66,11 @@ def test_each_kind_can_be_switched_off(tmp_path: Path) -> None:
     ledger.events.switch(settings(**off))  # type: ignore[arg-type]
     for kind in KINDS:
         ledger.events.record(kind, {}, now=NOW)
-    assert ledger.events.pending(100, now=NOW) == []
+    assert ledger.events.pending(100) == []
     ledger.events.switch(settings())  # type: ignore[arg-type]
     for kind in KINDS:
         ledger.events.record(kind, {}, now=NOW)
-    assert [event.kind for event in ledger.events.pending(100, now=NOW)] == list(KINDS)
+    assert [event.kind for event in ledger.events.pending(100)] == list(KINDS)
     ledger.close()
 
 
@@ -94,7 +79,7 @@ def test_an_event_stays_small_whatever_it_tells(tmp_path: Path) -> None:
     ledger.events.record(
         "configuration-rejected", {"faults": ["x" * 5000] * 50, "reason": "y" * 9000}, now=NOW
     )
-    (event,) = ledger.events.pending(1, now=NOW)
+    (event,) = ledger.events.pending(1)
     assert len(packed(event.body)) < REPLY_BYTES
     assert len(event.body["faults"]) == 5
     ledger.close()
@@ -107,7 +92,7 @@ def test_every_stored_file_is_told_only_where_that_is_asked_for(tmp_path: Path) 
         one = transfer(f"{stored}.csv")
         ledger.offer([(one, "")], now=NOW)
         ledger.settle("streams", [Outcome(verdict=Verdict.STORED, promise=one.id)], position=None, now=NOW)
-    assert [event.body["path"] for event in ledger.events.pending(9, now=NOW)] == ["/data/true.csv"]
+    assert [event.body["path"] for event in ledger.events.pending(9)] == ["/data/true.csv"]
     ledger.close()
 
 

@@ -137,6 +137,28 @@ def test_explain_names_the_reason(one: Rig, tmp_path: Path) -> None:
     assert "does not match" in body["sources"][0]["because"]
 
 
+def test_explain_names_the_archive_a_file_is_in_and_the_cycle_that_the_next_one_waits_for(tmp_path: Path) -> None:
+    keys = {"PathName": f"{tmp_path}/data/**", "Mode": "Cycle", "Interval": 3600, "Archive": "Zip"}
+    packed = write(tmp_path / "data" / "folder" / "a.csv")
+    with rig(tmp_path, **keys) as one:
+        one.carrier.hold()
+        (told,) = eventually(
+            lambda: [
+                source
+                for source in one.ask("explain/get", {"path": str(packed)}).body["sources"]
+                if source["archive"]
+            ]
+        )
+        assert told["archive"].startswith(str(one.work / "archives"))
+        one.carrier.let_go()
+        eventually(lambda: not packed.exists())
+        later = write(tmp_path / "data" / "b.csv")
+        (told,) = one.ask("explain/get", {"path": str(later)}).body["sources"]
+        assert (told["cycle"], told["archive"]) == (True, None)
+        assert told["nextCycle"] == one.source("default")["next"]
+        assert told["nextCycle"]
+
+
 def test_the_configuration_is_told_as_it_holds_and_no_login_with_it(tmp_path: Path) -> None:
     s3 = {"Proxy": "http://user:secret@proxy:3128", "EndpointUrl": "https://store.example.com"}
     keys = {"S3": s3, "ObjectKeyPrefix": "top", "MaxConcurrent": "3"}

@@ -140,19 +140,26 @@ def test_what_is_done_aside_may_fail(desk: Desk) -> None:
 
 
 def test_jobs_under_way_are_brought_to_their_end_and_no_more_begun(pair) -> None:
-    desk = Desk()
+    hub = Hub(time.monotonic)
     done: list[str] = []
+    waits = threading.Event()
 
-    def run() -> None:
-        wait(pair[0], select.POLLIN, 60)
+    def first() -> None:
+        waits.set()
+        while not wait(pair[0], select.POLLIN, 60):
+            pass
         done.append("first")
 
-    desk.do(run)
-    eventually(lambda: not desk.jobs)
-    desk.hub.close()
-    desk.do(lambda: done.append("second"))
+    jobs = [first]
+    thread = threading.Thread(target=hub.run, args=(lambda: jobs.pop() if jobs else None,))
+    thread.start()
+    assert waits.wait(10)
+    hub.close()
+    jobs.append(lambda: done.append("second"))
+    hub.wake()
+    assert done == []
     pair[1].send(b"x")
-    desk.close()
+    thread.join(10)
     assert done == ["first"]
 
 

@@ -192,7 +192,7 @@ def test_a_ledger_damaged_while_the_agent_was_away_is_set_aside_and_delivery_goe
     damage(works.work / "ledger.db")
     agent = works.start()
     works.delivers("b.csv")
-    assert agent.log.count("the ledger is damaged") == 1
+    assert agent.log.count("the ledger cannot be used") == 1
     assert len(list(works.work.glob("ledger.damaged-*.db"))) == 1
 
 
@@ -207,11 +207,11 @@ def test_a_ledger_damaged_under_the_running_agent_stops_neither_it_nor_the_next_
     works.delivers("b.csv")  # what SQLite holds in memory may be all it looks at until the next start
     works.delivers("c.csv")
     assert agent.is_running
-    assert agent.log.count("the ledger is damaged") <= 1
+    assert agent.log.count("the ledger cannot be used") <= 1
     assert agent.terminate()[0] == 0
     agent = works.start()
     works.delivers("d.csv")
-    assert agent.log.count("the ledger is damaged") <= 1
+    assert agent.log.count("the ledger cannot be used") <= 1
 
 
 def test_an_agent_without_room_for_its_ledger_delivers_all_the_same(works: Plant) -> None:

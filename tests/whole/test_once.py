@@ -291,7 +291,7 @@ def test_a_ledger_that_turns_out_to_be_damaged_stops_no_delivery(site: Site, end
     assert result.returncode == 0, result.stdout
     assert objects(endpoint)["after-damage.csv"] == b"safe"
     assert len(list(site.work.glob("ledger.damaged-*.db"))) == 1
-    assert result.stdout.count("the ledger is damaged") == 1
+    assert result.stdout.count("the ledger cannot be used") == 1
 
 
 def test_a_wrong_configuration_ends_with_2_and_all_its_faults(site: Site) -> None:

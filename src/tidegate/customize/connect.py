@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidegate.carry.direct.connect import way_to
+from tidegate.customize.names import Namers
+from tidegate.customize.shelf import Shelf
 from tidegate.errors import Refused
-from tidegate.store.calls import Caller
-from tidegate.store.library import Library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tidegate.config import Source
+
+
+def namers(
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    thing: str,
+    wall: Callable[[], float],
+    only_look: bool = False,
+) -> Namers:
+    """Make the namers of an agent with this work directory. With `only_look` nothing is written there."""
+    fetch = fetcher(environment, thing=thing, wall=wall)
+    return Namers(thing, Shelf(folder / "customizers", fetch, only_look=only_look))
 
 
 def fetcher(
@@ -24,6 +37,10 @@ def fetcher(
     """
 
     def fetch(source: Source, bucket: str, key: str, limit: int) -> bytes:
+        from tidegate.carry.direct.connect import way_to  # noqa: PLC0415 - needs a client of S3
+        from tidegate.store.calls import Caller  # noqa: PLC0415
+        from tidegate.store.library import Library  # noqa: PLC0415
+
         endpoint, keyring, manner = way_to(source.s3, environment, thing=thing)
         library = Library(Caller(endpoint, keyring, manner=manner, clock=wall))
         try:

@@ -70,11 +70,6 @@ class Namer:
         self._first_expression = expressions[0][0] if expressions else len(source.rules)
         self._expressions = Worker("Expressions", json.dumps(expressions), None) if expressions else None
 
-    @staticmethod
-    def is_needed(source: Source) -> bool:
-        """Whether ObjectKey alone does not say what the files are called."""
-        return bool(source.rules) or source.customizer is not None
-
     def names(
         self, candidates: Sequence[Candidate], *, moment: Moment, cycle: float | None = None
     ) -> list[Name]:
@@ -95,10 +90,6 @@ class Namer:
                 self._remember(candidate, plain, moment.steady)
             made.append(plain)
         return made
-
-    def ignores(self, candidate: Candidate, moment: Moment) -> bool:
-        """Whether this version of a file is ignored."""
-        return self.names([candidate], moment=moment)[0].ignored
 
     def rest(self, steady: float) -> None:
         """End processes that nobody has asked anything for long. They begin again by themselves."""
@@ -218,6 +209,7 @@ class Namer:
         """Return the worker with the code that is asked for, else that with the last good one, else None."""
         customizer = self._source.customizer
         assert customizer is not None
+        assert self._shelf is not None
         if (self._worker and not self.trouble) or steady < self._due:
             return self._worker
         self._due = steady + AGAIN_SECONDS
@@ -237,6 +229,7 @@ class Namer:
         return worker
 
     def _last_good(self) -> Worker | None:
+        assert self._shelf is not None
         try:
             code = self._shelf.last_good(self._source.name)
             return _loaded(code) if code else None
@@ -259,6 +252,33 @@ class Namer:
             if len(self._failed) >= REMEMBERED:
                 self._failed.clear()
             self._failed[hash(candidate)] = steady + AGAIN_SECONDS, name
+
+
+class Namers:
+    """The namers of all sources of an agent."""
+
+    def __init__(self, thing: str, shelf: Shelf | None = None) -> None:
+        self._thing = thing
+        self._shelf = shelf
+        self._namers: dict[str, Namer] = {}
+
+    def of(self, source: Source) -> Namer | None:
+        """Return the namer of a source; None: ObjectKey alone says what its files are called."""
+        if not source.rules and source.customizer is None:
+            return None
+        if source.name not in self._namers:
+            self._namers[source.name] = Namer(source, self._thing, self._shelf)
+        return self._namers[source.name]
+
+    def ignore(self, source: Source, candidate: Candidate, *, moment: Moment) -> bool:
+        """Whether the source will never send this version of a file."""
+        namer = self.of(source)
+        return namer is not None and namer.names([candidate], moment=moment)[0].ignored
+
+    def close(self) -> None:
+        """End their processes."""
+        for namer in self._namers.values():
+            namer.close()
 
 
 def _loaded(code: Code) -> Worker:

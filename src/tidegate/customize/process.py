@@ -128,8 +128,10 @@ class Worker:
                         selector.unregister(to)
                 if back in ready:
                     chunk = os.read(back, LONGEST_LINE)
-                    if not chunk or not self._take(chunk, count, answers):
+                    if not chunk:
                         return answers
+                    if not self._take(chunk, count, answers):
+                        return answers[: count - 1]  # it is not to be trusted any more
                 if not ready:
                     break
         return answers

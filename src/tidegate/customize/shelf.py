@@ -37,10 +37,16 @@ class Code:
 
 
 class Shelf:
-    """A folder of ours. `fetch` gets an object of at most so many bytes; it raises what requests do."""
+    """A folder of ours. `fetch` gets an object of at most so many bytes; it raises what requests do.
 
-    def __init__(self, folder: Path, fetch: Callable[[Source, str, str, int], bytes]) -> None:
+    With `only_look` nothing is ever written.
+    """
+
+    def __init__(
+        self, folder: Path, fetch: Callable[[Source, str, str, int], bytes], *, only_look: bool = False
+    ) -> None:
         self._folder = folder
+        self._only_look = only_look
         self._fetch = fetch
 
     def wanted(self, source: Source, customizer: Customizer) -> Code:
@@ -60,6 +66,8 @@ class Shelf:
         """Remember what was used last for a source, and forget what none uses. Raises OSError."""
         record = json.dumps({"sha256": code.sha256, "engine": code.engine, "settings": code.settings})
         self._put(f"{source}.json", record.encode())
+        if self._only_look:
+            return
         used = {self._record(path).get("sha256") for path in self._folder.glob("*.json")}
         for path in self._folder.iterdir():
             if path.suffix != ".json" and path.name not in used:
@@ -105,6 +113,8 @@ class Shelf:
 
     def _put(self, name: str, content: bytes) -> None:
         """Have it there, whole and durable, in the place of what was there. Raises OSError."""
+        if self._only_look:
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         part = self._folder / f"{name}.part"
         with part.open("wb") as file:

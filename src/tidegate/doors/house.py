@@ -121,7 +121,7 @@ class House:
         self._desk.close()
 
     def _open_topics(self, wanted: list[tuple[Line, str]]) -> None:
-        self._events = EventsDoor(wanted, steady=self._clock.steady, wall=self._clock.wall)
+        self._events = EventsDoor(wanted, steady=self._clock.steady)
         self._events.serve(self._site.ledger.events if self._site else None)
         self._events.start()
         for line, base in wanted:

@@ -54,7 +54,7 @@ class Event(Protocol):
 class Outbox(Protocol):
     """Where events wait. May raise LedgerLost."""
 
-    def pending(self, limit: int, *, now: float) -> Sequence[Event]:
+    def pending(self, limit: int) -> Sequence[Event]:
         """List the oldest."""
 
     def delivered(self, ids: Collection[int]) -> None:
@@ -82,11 +82,9 @@ class EventsDoor:
         ways: Sequence[tuple[Line, str]],
         *,
         steady: Callable[[], float],
-        wall: Callable[[], float],
     ) -> None:
         self._ways = [_Way(line, base) for line, base in ways]
         self._steady = steady
-        self._wall = wall
         self._outbox: Outbox | None = None
         self._lock = threading.Lock()
         self._loop = Loop("events", self._step, trouble=lambda *_: None, lost=lambda _: None)
@@ -148,7 +146,7 @@ class EventsDoor:
             if self._outbox is None:
                 return []
             try:
-                return self._outbox.pending(limit, now=self._wall())
+                return self._outbox.pending(limit)
             except LedgerLost:
                 return []  # whoever mends it gives us another outbox
 

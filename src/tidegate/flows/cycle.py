@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tidegate.customize import Namer
     from tidegate.disk.walk import Folder
     from tidegate.ledger import Cycle, Ledger
-    from tidegate.model import Candidate, Moment
+    from tidegate.model import Moment
     from tidegate.spool import Spool
 
 LOOK_SECONDS = 30.0
@@ -84,10 +84,6 @@ class Cycles:
         self.carrier = ""
         self.scan: Scan | None = None
         self.next_at: float | None = None
-
-    def ignores(self, candidate: Candidate, moment: Moment) -> bool:
-        """Whether this version of a file never goes."""
-        return self._scanner.ignores(candidate, moment)
 
     def ask(self) -> None:
         """Begin a cycle now; one that has not yet listed what is there will do."""

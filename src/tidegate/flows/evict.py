@@ -23,7 +23,9 @@ from tidegate.disk.space import Forecast, Sample, Usage, excess, usage_of
 from tidegate.disk.walk import relative
 from tidegate.disk.writers import has_writer
 from tidegate.errors import Refused
-from tidegate.flows.manifest import MARK, Manifests
+from tidegate.flows.archives import MARK as ARCHIVE
+from tidegate.flows.manifest import MARK as LIST
+from tidegate.flows.manifest import Manifests
 from tidegate.flows.release import release_stored
 from tidegate.logs import about
 from tidegate.model import Fingerprint, Moment, State
@@ -46,6 +48,8 @@ MOST = 4000
 """So many files are given up at a time, and ten times as many are looked at for that."""
 
 BATCH = 64
+_OURS = {ARCHIVE, LIST}
+"""What is made by us is not given up: it stands for files that are gone, or that go with it."""
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +207,7 @@ class Space:
     def _may_go(self, transfer: Transfer, device: int) -> bool:
         """Whether its deletion frees something, and loses only what may be lost."""
         mark = transfer.body.fingerprint
-        if MARK in transfer.metadata or mark.device != device or not mark.size:
+        if _OURS & transfer.metadata.keys() or mark.device != device or not mark.size:
             return False
         try:
             status = os.lstat(transfer.body.path)

@@ -34,6 +34,9 @@ REMEMBERED = 200_000
 """Files known to be promised that are recognised without asking the ledger: some 14 MB."""
 
 SAMPLES = 20
+NAMED = 1000
+"""Files without a key that are named in the log."""
+
 COUNT_SECONDS = 300.0
 
 log = logging.getLogger(__name__)
@@ -110,14 +113,6 @@ class Scanner:
         self._first_seen: dict[str, tuple[Fingerprint, float]] = {}
         self._reported: dict[str, str] = {}
         self._drops = 0
-
-    def ignores(self, candidate: Candidate, moment: Moment) -> bool:
-        """Whether this version of a file is never promised here, because somebody says so."""
-        if self._namer is None:
-            return False
-        status = candidate.fingerprint
-        mark = hash((candidate.path, *status))
-        return mark in self._ignored or self._namer.ignores(candidate, moment)
 
     def scan(self, moment: Moment) -> Scan:
         """Look at everything once, and promise what may go."""
@@ -244,7 +239,8 @@ class Scanner:
             if names:
                 if names[number].problem:
                     scan.hold(candidate.path, Hold.UNNAMED, None)
-                    scan.problems[candidate.path] = names[number].problem
+                    if len(scan.problems) < NAMED:
+                        scan.problems[candidate.path] = names[number].problem
                     continue
                 if names[number].ignored:
                     scan.ignored += 1
@@ -320,6 +316,8 @@ class Scanner:
         self._count(scan, moment)
         if self._namer:
             self._namer.rest(moment.steady)
+            if self._namer.trouble:
+                scan.problems["the customizer"] = f"is not the one that is asked for: {self._namer.trouble}"
         scan.problems.update(walk.problems)
         scan.leftovers = walk.leftovers
         for path, what in scan.problems.items():

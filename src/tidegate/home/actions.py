@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Actions:
             except subprocess.TimeoutExpired:
                 waited += 1.0
                 if self._ended():  # most likely by that very program: let it go on
+                    threading.Thread(target=process.wait, daemon=True).start()
                     return
                 continue
             if code:

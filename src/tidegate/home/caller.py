@@ -83,8 +83,10 @@ class Home:
         *,
         clock: Clock,
         jitter: Callable[[], float],
+        round_seconds: float = ROUND_SECONDS,
     ) -> None:
         """Nothing is asked for yet. `jitter` gives 0 to 1."""
+        self._round_seconds = round_seconds
         self._settings = self._used = settings
         self._memory = memory
         self._overlay = overlay
@@ -260,7 +262,7 @@ class Home:
             self._facts.wake()
         if before == UNREGISTERED and self._memory.state != before and message.action == "register":
             self._cause = "startup"
-        elif said.action:
+        if said.action:
             self._take_action(said.action, said.action_id)
         elif is_new or before != self._memory.state or message.action in ("startup", "wakeup"):
             self._begin_round("ack", None)
@@ -352,7 +354,7 @@ class Home:
             self._answer(Told(self._round.action, self._round.action_id))
         self._round = None
         if self._memory.state == CONFIGURED or action_id is not None:
-            self._round = Round(action, action_id, self._clock.steady() + ROUND_SECONDS)
+            self._round = Round(action, action_id, self._clock.steady() + self._round_seconds)
 
     def _finish_round(self, now: float) -> None:
         """Have the policies run, and when they have, tell of it."""

@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from tidegate.clock import Clock
-from tidegate.home.caller import Home
+from tidegate.home.caller import ROUND_SECONDS, Home
 from tidegate.home.memory import KEYS_FILE, Memory
 from tidegate.home.overlay import Overlay
 from tidegate.home.wire import Https
@@ -25,7 +25,13 @@ FOLDER = "home"
 
 
 def open_home(
-    settings: HomeSettings, folder: Path, local: Local, *, name: str, environment: Mapping[str, str]
+    settings: HomeSettings,
+    folder: Path,
+    local: Local,
+    *,
+    name: str,
+    environment: Mapping[str, str],
+    round_seconds: float = ROUND_SECONDS,
 ) -> tuple[Overlay, Home]:
     """Make what calls the mothership, and what puts its word over the `local` one, for that work directory.
 
@@ -33,8 +39,15 @@ def open_home(
     """
     memory = Memory(folder / FOLDER)
     overlay = Overlay(local, memory)
-    line = functools.partial(Https, memory=memory, name=name, environment=environment)
-    home = Home(settings, memory, overlay, line, clock=Clock(), jitter=lambda: secrets.randbelow(1024) / 1024)
+    home = Home(
+        settings,
+        memory,
+        overlay,
+        functools.partial(Https, memory=memory, name=name, environment=environment),
+        clock=Clock(),
+        jitter=lambda: secrets.randbelow(1024) / 1024,
+        round_seconds=round_seconds,
+    )
     return overlay, home
 
 

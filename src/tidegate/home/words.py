@@ -28,7 +28,10 @@ ERROR = "error"
 LONGEST_LIFE_SECONDS = 36 * 3600.0
 """Credentials that are good for longer are no short-lived ones, and are not taken."""
 
-_OURS = ("aws_keys", "config", "rev", "action", "action_id", "reply_to")
+_ITS = ("aws_keys", "config", "rev", "action", "action_id", "reply_to")
+_OURS = ("version", "info", "result", "error", "rejected", "message_id", "credentials")
+"""What only a device says: no mothership can have it say something else."""
+
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _DEEPEST = 32
 
@@ -74,7 +77,7 @@ class Said:
         if not found:
             return None
         _check_depth(found, _DEEPEST)
-        cookie = {name: value for name, value in found.items() if name not in _OURS}
+        cookie = {name: value for name, value in found.items() if name not in _ITS + _OURS}
         if len(json.dumps(cookie)) > COOKIE_BYTES:
             raise Refused(f"it wants us to keep more than {COOKIE_BYTES} bytes")
         if "state" in cookie:

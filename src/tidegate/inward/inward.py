@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tidegate.carry.direct.throttle import Throttle
     from tidegate.clock import Clock
     from tidegate.config import Config
-    from tidegate.fetch import Downloader
+    from tidegate.fetch.download import Downloader
     from tidegate.health import Health
     from tidegate.ledger import Ledger
     from tidegate.routes import Site

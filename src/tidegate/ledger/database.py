@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-VERSION = 2
+VERSION = 3
 """Number of the schema. A file with another one is set aside: everything in it can be rebuilt from disk."""
 
 BUSY_SECONDS = 10.0
@@ -65,7 +65,8 @@ class Database:
         with _translated():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in ((VERSION,) if read_only else (0, VERSION)):
-                raise LedgerLost(f"its schema is number {version}, not {VERSION}", damaged=True)
+                numbers = f"its schema is number {version}, not {VERSION}"
+                raise LedgerLost(f"it is that of another version of tidegate: {numbers}", damaged=True)
             if read_only:
                 return
             self._connection.execute("PRAGMA journal_mode = WAL")

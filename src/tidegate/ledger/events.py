@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.ledger.rows import add_counts
-from tidegate.policy import LONGEST_WAIT_SECONDS, again_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -33,7 +32,6 @@ class Event:
     id: int
     kind: str
     at: float
-    tries: int
     body: Mapping[str, Any]
 
 
@@ -83,29 +81,15 @@ class Events:
         else:
             _insert(cursor, rows)
 
-    def pending(self, limit: int, *, now: float) -> list[Event]:
-        """List up to `limit` events that are to be delivered now, the oldest first."""
-        rows = self._database.rows(
-            "SELECT id, kind, at, tries, body FROM event WHERE due <= ? OR due > ? ORDER BY id LIMIT ?",
-            (now, now + LONGEST_WAIT_SECONDS, limit),
-        )
-        return [
-            Event(id=id_, kind=kind, at=at, tries=tries, body=json.loads(body))
-            for id_, kind, at, tries, body in rows
-        ]
+    def pending(self, limit: int) -> list[Event]:
+        """List up to `limit` events that are to be delivered, the oldest first."""
+        rows = self._database.rows("SELECT id, kind, at, body FROM event ORDER BY id LIMIT ?", (limit,))
+        return [Event(id=id_, kind=kind, at=at, body=json.loads(body)) for id_, kind, at, body in rows]
 
     def delivered(self, ids: Collection[int]) -> None:
         """These have been taken."""
         with self._database.transaction() as cursor:
             cursor.run_in("DELETE FROM event WHERE id IN ({ids})", (), list(ids))
-
-    def postponed(self, events: Collection[Event], *, now: float) -> None:
-        """These could not be delivered: they are tried again after 1, 2, 4 to 40 seconds."""
-        with self._database.transaction() as cursor:
-            cursor.run_many(
-                "UPDATE event SET tries = tries + 1, due = ? WHERE id = ?",
-                [(now + again_seconds(event.tries + 1, 0.5), event.id) for event in events],
-            )
 
 
 def _insert(cursor: Cursor, rows: Iterable[tuple[object, ...]]) -> None:

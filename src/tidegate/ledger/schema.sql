@@ -118,8 +118,6 @@ CREATE TABLE IF NOT EXISTS event (
   id    INTEGER PRIMARY KEY AUTOINCREMENT,
   kind  TEXT    NOT NULL,
   at    REAL    NOT NULL,                    -- when it happened
-  due   REAL    NOT NULL DEFAULT 0,          -- not tried before
-  tries INTEGER NOT NULL DEFAULT 0,          -- times it could not be delivered
   body  TEXT    NOT NULL                     -- JSON
 );
 

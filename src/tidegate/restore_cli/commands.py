@@ -207,7 +207,8 @@ def _report(options: argparse.Namespace, journal: Journal, seen: int) -> int:
             seen = number
         return seen
     said = render.state(journal)
-    print(render.bar(said, shutil.get_terminal_size().columns), end="", flush=True)
+    columns = shutil.get_terminal_size().columns or 80  # some terminals do not know
+    print(render.bar(said, columns), end="", flush=True)
     if journal.phase() is Phase.ENDED:
         print(f"\n{render.details(said)}")
     return seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tidegate.config.keys import AGENT, EVENTS, OBJECTS, S3, SOURCE, STREAM_MANAGER
@@ -52,18 +53,31 @@ def explain(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
     else:
         promises = site.books.promises(path)
         findings = findings_about(
-            path, site.config, choose=site.choose, thing=site.thing, never=site.never, moment=moment
+            path,
+            site.config,
+            choose=site.choose,
+            thing=site.thing,
+            never=site.never,
+            moment=moment,
+            archives=site.archives,
+            namers=site.agent.namers,
         )
     snapshot = site.agent.snapshot()
-    seen = {"troubles": snapshot.troubles, "lanes": snapshot.lanes}
+    reports = {name: asdict(report) for name, report in snapshot.sources.items()}
+    seen = {"troubles": snapshot.troubles, "lanes": snapshot.lanes, "sources": reports}
     found = explanation(path, findings, promises, site.books.pauses(), seen, now=moment.wall)
     orders = site.ledger.orders
     head = {
         "path": cut(path, _WORDS),
         "exists": found["exists"],
         "at": stamp(moment.wall),
-        "sources": [_short(one) | {"paused": orders.is_paused(one["source"])} for one in found["sources"]][
-            :4
+        "sources": [
+            _short(one)
+            | {
+                "paused": orders.is_paused(one["source"]),
+                "nextCycle": stamp(found["cycles"].get(one["source"], {}).get("next_at")),
+            }
+            for one in found["sources"][:4]
         ],
         "troubles": [cut(str(one["reason"]), _WORDS // 2) for one in found["troubles"].values()][:2],
         "bucketsPaused": {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.ledger.orders import EVERYTHING
 from tidegate.model import State
 from tidegate.routes.wire import cut, packed, paged, stamp
+from tidegate.view.render import POLICIES
 from tidegate.view.snapshot import SourceReport
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _TOTALS = (
     ("kept", "files_kept"),
     ("evicted", "files_evicted"),
     ("dropped", "files_dropped"),
+    *((word, word) for word in POLICIES),
 )
 _SHOWN = 3
 """Of files, problems, faults and troubles, so many are named; all are counted."""
@@ -86,8 +88,7 @@ def _names(picture: Picture) -> list[str]:
     busy = {
         name for name, stands in picture.tally.items() if any(files for files, _ in stands.values())
     } | picture.counters.keys() - {""}
-    used = {name for name in picture.names if name in busy or name in picture.snapshot.sources}
-    return sorted(used | busy)
+    return sorted(busy | picture.snapshot.sources.keys())
 
 
 def _head(picture: Picture, words: int) -> dict[str, Any]:
@@ -138,7 +139,16 @@ def _figures(name: str, picture: Picture) -> dict[str, Any]:
             "bytes": ready["bytes"] + sent["bytes"],
             "oldestSeconds": None if oldest is None else max(0, round(picture.at - oldest)),
         },
-    }
+    } | _inward(report, counters)
+
+
+def _inward(report: SourceReport, counters: Mapping[str, int]) -> dict[str, Any]:
+    """Tell of a download or a socket, beside what is told of every source."""
+    if report.kind == "folder":
+        return {}
+    begin = {"download": "downloads_", "socket": "socket_"}[report.kind]
+    totals = {name.removeprefix(begin): value for name, value in counters.items() if name.startswith(begin)}
+    return {report.kind: totals | {"last": report.figures, "state": cut(report.state, 200)}}
 
 
 def _state(name: str, picture: Picture, words: int) -> dict[str, Any]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Site:
     """One running agent. `posted` are the sources of posted objects; `books` reads the ledger from beside.
 
-    `choose` names the carrier of a source, and why it is that one. `never` are the agent's own folders.
+    `choose` names the carrier of a source, and why it is that one. `never` are the agent's own folders,
+    `archives` the one where bodies of archives are.
     """
 
     agent: Agent
@@ -32,6 +33,7 @@ class Site:
     thing: str
     never: frozenset[str] = field(default_factory=frozenset)
     folder: Path
+    archives: Path
     clock: Clock
     in_memory: bool = False
 

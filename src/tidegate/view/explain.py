@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from contextlib import suppress
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 from tidegate.archive.members import SUFFIX, read
 from tidegate.config import Archive, HoldBack, Mode
 from tidegate.config.pattern import Glob
+from tidegate.customize import Namers
 from tidegate.disk.walk import Walk, inside, lies_in, relative
 from tidegate.disk.writers import has_writer, processes_writing
+from tidegate.fetch.names import key_of
 from tidegate.model import Candidate, Fingerprint
 from tidegate.policy import SETTLE_TICK_SECONDS, plan, rank, unchanged_seconds
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tidegate.config import Config, Source
+    from tidegate.config import Config, Download, Source
     from tidegate.model import Moment
 
 
@@ -30,7 +33,7 @@ class Finding:
 
     `chosen` is why `carrier` would take it if it were promised now.
     `seconds` is for how much longer it is held; None: until something else changes. `cycle`: it goes in
-    a cycle. `archive` is the body of ours that this version is packed in, if it is.
+    a cycle. `ignored`: a rule or the customizer says that it never goes. `archive` is the body of ours that this version is packed in, if it is.
     """
 
     source: str
@@ -44,6 +47,8 @@ class Finding:
     chosen: str | None = None
     cycle: bool = False
     archive: str | None = None
+    ignored: bool = False
+    brought: str | None = None
 
 
 def explain(
@@ -55,12 +60,44 @@ def explain(
     never: frozenset[str],
     moment: Moment,
     archives: Path | None = None,
+    namers: Namers | None = None,
 ) -> list[Finding]:
     """Ask every source about one absolute path. `choose` names a source's carrier, and why it is that.
 
-    `archives` is our folder for bodies of archives.
+    `archives` is our folder for bodies of archives. Without `namers` rules and customizers are not asked.
     """
-    return [_about(path, source, choose, thing, never, moment, archives) for source in config.sources]
+    found = [_about(path, source, choose, thing, never, moment, archives) for source in config.sources]
+    return [
+        *(
+            _named(one, path, source, namers or Namers(thing), moment)
+            for one, source in zip(found, config.sources, strict=True)
+        ),
+        *(_brought(path, download) for download in config.downloads),
+    ]
+
+
+def _brought(path: str, download: Download) -> Finding:
+    """Say whether a download brings this file, and from where; that is in `brought`."""
+    key = key_of(download, path)
+    if key is None:
+        reason = f"it is none of the files that come to {download.folder}"
+        return Finding(source=download.name, matches=False, because=reason)
+    target = f"s3://{download.bucket}/{key}"
+    return Finding(source=download.name, matches=True, because=f"it comes from {target}", brought=target)
+
+
+def _named(found: Finding, path: str, source: Source, namers: Namers, moment: Moment) -> Finding:
+    """Put in what rules and the customizer of the source say."""
+    namer = namers.of(source) if found.matches else None
+    if namer is None:
+        return found
+    body = Candidate(path, Fingerprint.of(os.stat(path)))  # noqa: PTH116 - what the fingerprint is taken of
+    (name,) = namer.names([body], moment=moment)
+    if name.problem:
+        return dataclasses.replace(found, target=None, refused=None, held=found.held or name.problem)
+    if name.ignored:
+        return dataclasses.replace(found, target=None, refused=None, ignored=True)
+    return dataclasses.replace(found, target=f"s3://{source.bucket}/{name.key}", refused=None)
 
 
 def _about(

@@ -13,13 +13,16 @@ from tidegate.model import State
 from tidegate.view.snapshot import STALE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tidegate.config import Config, Source
     from tidegate.ledger import Books, Entry, Pause
     from tidegate.view.explain import Finding
 
 LISTED = 20
+POLICIES = ("added", "updated", "skipped", "ignored", "unchanged", "delayed")
+"""Counters of what became of files. The last three count at each scan, the others once for each version."""
+
 _WORDS = {
     State.READY: "waits to be sent",
     State.SENT: "is on its way",
@@ -102,6 +105,8 @@ def status(found: Mapping[str, Any]) -> str:
         )
         problems = [f"{_printable(path)}: {what}" for path, what in source["problems"].items()]
         lines += _section(f"passed over in {name}", problems, len(problems))
+    policies = [line for name, source in found["sources"].items() if (line := _policies(name, source))]
+    lines += _section("what became of files in all", policies, len(policies))
     cycles = [_cycles(name, source) for name, source in found["sources"].items() if source["cycles"]]
     lines += _section("cycles", cycles, len(cycles))
     inward = [_inward(name, one) for name, one in found["sources"].items() if one["kind"] != "folder"]
@@ -116,6 +121,14 @@ def status(found: Mapping[str, Any]) -> str:
     stuck = [f"{lane}: {what}" for lane, what in found["lanes"].items()]
     lines += _section("streams and destinations that do not get on", stuck, len(stuck))
     return "\n".join(lines)
+
+
+def _policies(name: str, source: Mapping[str, Any]) -> str:
+    """Tell what rules, customizers and a look at the bucket came to, if there is anything to tell."""
+    counters = source["counters"]
+    if not any(counters.get(word) for word in POLICIES[1:]):
+        return ""
+    return f"{name}: {', '.join(f'{counters.get(word, 0)} {word}' for word in POLICIES)}"
 
 
 def _rows(sources: Mapping[str, Any]) -> list[list[str]]:
@@ -236,9 +249,13 @@ def _finding(finding: Mapping[str, Any]) -> list[str]:
     if not finding["matches"]:
         return [f"source {name}: no, {finding['because']}"]
     lines = [f"source {name}: yes, {finding['because']}"]
+    if finding["brought"]:
+        return [*lines, "  it comes again when that object changes, or when this file does"]
     if finding["refused"]:
         lines.append(f"  it can never be sent: {finding['refused']}")
-    else:
+    elif finding["ignored"]:
+        return [*lines, "  a rule or the customizer says that it is not to be sent"]
+    elif finding["target"]:
         lines.append(f"  it goes to {_printable(finding['target'])}")
         lines.append(f"  by {_CARRIERS[finding['carrier']]}: {finding['chosen']}")
     if finding["held"]:
@@ -306,7 +323,22 @@ def configuration(config: Config) -> str:
             f"  held back {source.hold_back.value}; quiet for {source.quiet_seconds:g} s",
             f"  then      {after}, {source.delete_after_seconds / 60:g} minutes after it is stored",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_configured_inward(config)])
+
+
+def _configured_inward(config: Config) -> Iterator[str]:
+    for download in config.downloads:
+        keys = ", ".join(download.keys) if download.below is None else f"{download.below}/*".lstrip("/")
+        yield f"source {download.name}:"
+        yield f"  brings    s3://{download.bucket}/{_printable(keys)}"
+        yield f"  to        {download.folder}, each {download.interval_seconds:g} s"
+        yield f"  then      what is not there any more is {'deleted' if download.delete_unlisted else 'kept'}"
+    for socket in config.sockets:
+        way = socket.way
+        yield f"source {way.name}:"
+        yield f"  reads     {socket.address}, {socket.framing.value.lower()}"
+        yield f"  go to     s3://{way.bucket}/{way.key.text} with prefix {way.prefix or '(none)'}"
+        yield f"  each      {size(socket.batch_bytes)} or {socket.batch_seconds:g} s"
 
 
 def _rhythm(source: Source, zone: str | None) -> list[str]:

@@ -1,0 +1,61 @@
+"""The carriers that an agent needs, and no others: what is not imported takes no memory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tidegate.carry.choice import DIRECT, STREAMS
+from tidegate.config import CarrierChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from tidegate.carry import Carrier
+    from tidegate.carry.choice import Choice
+    from tidegate.carry.direct import Throttle
+    from tidegate.clock import Clock
+    from tidegate.config import Config, Source
+    from tidegate.ledger import Ledger
+
+
+def carriers(  # noqa: PLR0913 - all that they stand on
+    config: Config,
+    posted: Sequence[Source],
+    ledger: Ledger,
+    chooser: Choice,
+    environment: Mapping[str, str],
+    *,
+    thing: str,
+    folder: Path,
+    clock: Clock,
+    jitter: Callable[[], float],
+    throttle: Callable[[], Throttle],
+) -> dict[str, Carrier]:
+    """Make them. `folder` is the work directory; `throttle` is asked for only where it is needed."""
+    made: dict[str, Carrier] = {}
+    sources = (*config.sources, *posted)
+    may_be_streams = [chooser.may_be_streams(source) for source in sources]
+    if any(may_be_streams) or ledger.busy_lanes():
+        from tidegate.carry.streams import Streams  # noqa: PLC0415 - brings the SDK along
+
+        made[STREAMS] = Streams(
+            config.stream_manager, ledger, links=folder / "links", steady=clock.steady, wall=clock.wall
+        )
+    if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in sources):
+        from tidegate.carry.direct import Direct, Terms, connect  # noqa: PLC0415 - needs a client of S3
+
+        made[DIRECT] = Direct(
+            sources,
+            ledger,
+            connect=lambda settings: connect(settings, environment, thing=thing),
+            thing=thing,
+            spool=folder / "spool",
+            throttle=throttle(),
+            limit=config.max_concurrent,
+            annex=Terms() if len(os.sched_getaffinity(0)) > 1 else None,
+            steady=clock.steady,
+            jitter=jitter,
+        )
+    return made

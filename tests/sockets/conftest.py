@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.whole.conftest import endpoint, folder
+
+__all__ = ["endpoint", "folder"]
