@@ -170,7 +170,9 @@ def latency(rig: Rig, rounds: int) -> list[str]:
         wait(rig.is_idle, 60)
     cuts = statistics.quantiles(taken, n=100, method="inclusive")
     p50, p99 = cuts[49] * 1000, cuts[98] * 1000
-    what = f"statistics/get, p99 of {len(taken)} while {rounds} times {FILES:,} files of {SIZE // 1024} KiB go"
+    what = (
+        f"statistics/get, p99 of {len(taken)} while {rounds} times {FILES:,} files of {SIZE // 1024} KiB go"
+    )
     return [
         _row(what, f"{p99:.1f} ms", "≤ 20 ms", met=p99 <= 20),
         _row("… the median; the longest", f"{p50:.1f} ms; {max(taken) * 1000:.1f} ms"),

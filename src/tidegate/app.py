@@ -95,7 +95,7 @@ def in_greengrass() -> bool:
 
 def choice(config: Config, clock: Clock) -> Choice:
     """Make what decides how files go."""
-    return Choice(_with_port(config), in_greengrass=in_greengrass(), steady=clock.steady)
+    return Choice(outfit.with_port(config, os.environ), in_greengrass=in_greengrass(), steady=clock.steady)
 
 
 def lookers(config: Config, folder: Path, clock: Clock) -> Namers:
@@ -181,7 +181,7 @@ class App:
         self._home = home
         self._faults = faults
         self._raw = raw
-        self._config = _with_port(config)
+        self._config = outfit.with_port(config, os.environ)
         self._folder = folder
         self._once = once
         self._timeout = timeout
@@ -400,7 +400,7 @@ class App:
         """Take over what was changed in the configuration. Tells whether that needs another agent."""
         try:
             raw = self._watched.changed() if self._watched else None
-            config = None if raw is None else _with_port(parse(raw))
+            config = None if raw is None else outfit.with_port(parse(raw), os.environ)
         except ConfigFaults as err:
             self._reject(err.faults)
             return False
@@ -444,8 +444,3 @@ class App:
         snapshot = dataclasses.replace(agent.snapshot(), ledger="memory" if in_memory else "disk")
         with contextlib.suppress(OSError):  # a full disk must not stop delivery
             write(snapshot, self._folder)
-
-
-def _with_port(config: Config) -> Config:
-    port = config.stream_manager.port or int(os.environ.get("STREAM_MANAGER_SERVER_PORT", "8088"))
-    return dataclasses.replace(config, stream_manager=dataclasses.replace(config.stream_manager, port=port))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tidegate.carry.choice import DIRECT, STREAMS
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
     from tidegate.ledger import Ledger
+
+
+def with_port(config: Config, environment: Mapping[str, str]) -> Config:
+    """Put in the port of Stream Manager that the environment names, where the configuration names none."""
+    port = config.stream_manager.port or int(environment.get("STREAM_MANAGER_SERVER_PORT", "8088"))
+    return replace(config, stream_manager=replace(config.stream_manager, port=port))
 
 
 def carriers(  # noqa: PLR0913 - all that they stand on

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.customize.helpers import namer_of, source_with
+from tests.direct.conftest import make_bucket, make_depot, on_faulty, rig, s3_endpoint
 from tests.helpers import the_source
+from tests.parts.conftest import _no_signal, ledger, root
+from tidegate.customize import Namer
+
+__all__ = ["_no_signal", "ledger", "make_bucket", "make_depot", "on_faulty", "rig", "root", "s3_endpoint"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from tidegate.customize import Namer
 
 
 @pytest.fixture
@@ -22,8 +25,6 @@ def ruled() -> Iterator[Callable[..., Namer]]:
     made: list[Namer] = []
 
     def make(rules: Any, **keys: Any) -> Namer:
-        from tidegate.customize import Namer  # noqa: PLC0415
-
         made.append(Namer(the_source("/data", "**", Rules=rules, **keys), "press-7", None))
         return made[-1]
 

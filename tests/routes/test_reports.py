@@ -137,11 +137,15 @@ def test_explain_names_the_reason(one: Rig, tmp_path: Path) -> None:
     assert "does not match" in body["sources"][0]["because"]
 
 
-def test_explain_names_the_archive_a_file_is_in_and_the_cycle_that_the_next_one_waits_for(tmp_path: Path) -> None:
+def test_explain_names_the_archive_a_file_is_in_and_the_cycle_that_the_next_one_waits_for(
+    tmp_path: Path,
+) -> None:
     keys = {"PathName": f"{tmp_path}/data/**", "Mode": "Cycle", "Interval": 3600, "Archive": "Zip"}
-    packed = write(tmp_path / "data" / "folder" / "a.csv")
     with rig(tmp_path, **keys) as one:
         one.carrier.hold()
+        eventually(lambda: one.source("default").get("next"))
+        packed = write(tmp_path / "data" / "folder" / "a.csv")
+        one.ask("scan/post")
         (told,) = eventually(
             lambda: [
                 source

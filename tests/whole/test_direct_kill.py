@@ -117,6 +117,26 @@ def test_files_small_and_large_are_stored_once_however_often_the_agent_is_killed
     assert site.sent("part") == PARTS * len(LARGE) + broken_off
 
 
+def test_many_small_files_are_stored_once_however_often_the_agent_and_its_second_process_are_killed(
+    site: Site,
+) -> None:
+    chance, pause = random.Random(21), threading.Event()
+    files = {f"many{number:05}.csv": random.Random(number).randbytes(number % 99) for number in range(4000)}
+    site.write(files)
+    agent = site.start(After="Delete")
+    for _ in range(4):
+        before = len(site.s3.seen)
+        eventually(lambda before=before: len(site.s3.seen) > before + 200 or site.holds(files))
+        pause.wait(chance.uniform(0.0, 0.3))
+        agent.kill()
+        eventually(lambda: not site.s3.has_clients)
+        agent = site.start(After="Delete")
+    eventually(lambda: site.holds(files), 60)
+    assert set(site.s3.stored.values()) == {1}, "something was sent again though it was there"
+    assert agent.terminate()[0] == 0
+    assert "a second process has uploaded" in agent.log
+
+
 def test_a_second_agent_goes_and_the_upload_of_the_first_goes_on(site: Site) -> None:
     site.pace = 100_000
     site.write({"large.csv": LARGE["large0.csv"]})

@@ -17,6 +17,7 @@ from tidegate import __version__
 from tidegate.errors import ConfigFaults, Refused, TidegateError
 from tidegate.home.actions import POLICIES, Actions, Failed
 from tidegate.home.facts import Facts, encoded, host, work
+from tidegate.home.wakeup import Wakeup
 from tidegate.home.words import CONFIGURED, UNREGISTERED, Said
 from tidegate.loop import Loop
 
@@ -107,6 +108,7 @@ class Home:
         self._number = int(clock.wall() * 1000)
         self._said = ""
         self._woken = False
+        self._wakeup: Wakeup | None = None
         self._loop = Loop("home", self._step, trouble=lambda *_: None, lost=lambda _: None)
 
     # Life
@@ -120,11 +122,14 @@ class Home:
         self._started = True
         if self._memory.pending:
             self._resume(self._memory.pending)
+        self._open_wakeup()
         self._loop.start()
 
     def close(self, seconds: float) -> None:
         """End after the call under way. Waits for that at most so long."""
         self._stopping.set()
+        if self._wakeup:
+            self._wakeup.close()
         self._loop.stop()
         self._loop.join(seconds)
         self._line.close()
@@ -369,8 +374,23 @@ class Home:
 
     def _take_settings(self) -> None:
         """Use another line, if the settings have changed."""
-        settings = self._settings
-        if settings is not self._used:
-            self._used = settings
-            self._line.close()
-            self._line = self._make_line(settings)
+        settings, used = self._settings, self._used
+        if settings is used:
+            return
+        self._used = settings
+        self._line.close()
+        self._line = self._make_line(settings)
+        if (settings.wakeup, settings.wakeup_file) != (used.wakeup, used.wakeup_file):
+            self._open_wakeup()
+
+    def _open_wakeup(self) -> None:
+        """Have the door for wakeups where it is configured. A device without one goes on without it."""
+        if self._wakeup:
+            self._wakeup.close()
+            self._wakeup = None
+        address, file = self._settings.wakeup, self._settings.wakeup_file
+        if address and file:
+            try:
+                self._wakeup = Wakeup(address, file, self.wake, steady=self._clock.steady)
+            except OSError as err:
+                log.error("nobody can wake us at %s: %s", address, err)  # noqa: TRY400
