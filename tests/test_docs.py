@@ -21,6 +21,7 @@ HEADINGS = (
     *("Keys at the top", "Keys of a source", "Keys under StreamManager", "Keys under S3"),
     "Keys under Events",
     "Keys under Home",
+    "Keys under Restore",
     *("Keys of a download", "Keys of a socket"),
     "Keys of a rule",
     "Keys under Customizer",

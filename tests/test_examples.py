@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tidegate.cli import EXIT_CODES
-from tidegate.config import KEYS, parse
+from tidegate.config import parse
 from tidegate.config.file import load
+from tidegate.config.keys import AGENT, SOURCE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,7 +55,7 @@ def test_the_json_that_the_readme_shows_is_json() -> None:
 
 
 def test_the_keys_of_the_readme_exist_and_have_these_defaults() -> None:
-    keys = {key.name: key for key in KEYS}
+    keys = {key.name: key for key in (*AGENT, *SOURCE)}
     for names, _, defaults in rows("Configuration"):
         for name in re.findall(r"`(\w+)`", names):
             key = keys[name]

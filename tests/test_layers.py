@@ -34,10 +34,11 @@ LAYERS = (
     ("customize",),  # what files are called by rules and by code of others
     ("flows", "fetch"),  # what moves promises on
     ("loop", "health", "workdir", "view"),
+    ("restoring",),  # objects come back because somebody asks an agent
     ("agent", "outfit"),
     ("routes",),  # what can be asked, and the answers
     ("doors", "home", "inward"),  # ways in for requests, and out for events; calls to a mothership
-    ("mothership",),  # the other end of those; nothing of an agent
+    ("mothership", "importing"),  # the other end of those; and configurations of others
     ("app",),  # the only place that builds things and reads the environment
     ("agent_cli", "restore_cli", "fleet_cli"),  # commands
     ("cli",),
@@ -48,7 +49,7 @@ DOORS = {
     "sqlite3": {"tidegate.ledger.database"},
     "stream_manager": {"tidegate.carry.streams.client"},
     "inotify_simple": {"tidegate.disk.watch"},
-    "yaml": {"tidegate.config.file"},
+    "yaml": {"tidegate.config.file", "tidegate.importing"},
     "cronsim": {"tidegate.config.schedule"},
     "random": {"tidegate.app"},
     "boto3": set[str](),

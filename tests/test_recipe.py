@@ -85,12 +85,14 @@ def test_the_defaults_forbid_no_cycles() -> None:
 
 ALLOWED = [
     (PUBSUB, "SubscribeToTopic", "tidegate/+/+"),
+    (PUBSUB, "SubscribeToTopic", "tidegate/+/+/post"),
     (PUBSUB, "PublishToTopic", "tidegate/objects/post/accepted"),
     (PUBSUB, "PublishToTopic", "tidegate/statistics/get/rejected"),
     (PUBSUB, "PublishToTopic", "tidegate/events/stored"),
     (PUBSUB, "PublishToTopic", "tidegate/pulse/12ab"),
     (PUBSUB, "PublishToTopic", "cloudwatch/metric/put"),
     (MQTT_PROXY, "SubscribeToIoTCore", "tidegate/press-7/+/+"),
+    (MQTT_PROXY, "SubscribeToIoTCore", "tidegate/press-7/+/+/post"),
     (MQTT_PROXY, "PublishToIoTCore", "tidegate/press-7/objects/post/accepted"),
     (MQTT_PROXY, "PublishToIoTCore", "tidegate/press-7/statistics/get/rejected"),
     (MQTT_PROXY, "PublishToIoTCore", "tidegate/press-7/events/stored"),

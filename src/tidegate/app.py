@@ -343,6 +343,7 @@ class App:
             archives=workdir.archives_path(self._folder),
             clock=self._clock,
             in_memory=in_memory,
+            restoring=outfit.restoring(self._config, self._folder, self._environ, self._clock),
         )
 
     def _open_doors(self, site: Site) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tidegate.clock import Clock
+from tidegate.config import parse
+from tidegate.errors import ConfigFaults
+from tidegate.importing import imported, read
 from tidegate.logs import set_up
 
 if TYPE_CHECKING:
     import argparse
 
-WRONG = 2
+WRONG, INCOMPLETE = 2, 1
 
 
 class Add(Protocol):
@@ -49,6 +52,32 @@ def add(command: Add) -> None:
     mothership.add_argument(
         "--grant", metavar="PROGRAM", help="prints credentials for the device that it is called with"
     )
+    coming = command(
+        "import-s3-ingestor",
+        _import,
+        "write a configuration of s3-ingestor as one of ours",
+        "tidegate import-s3-ingestor s3-ingestor.json > my.yaml",
+    )
+    coming.add_argument(
+        "file", type=Path, metavar="FILE", help="its configuration, s3-ingestor.json as a rule"
+    )
+    coming.add_argument(
+        "--base", type=Path, metavar="DIR", help="where s3-ingestor was started (default: the folder of FILE)"
+    )
+
+
+def _import(options: argparse.Namespace) -> int:
+    """Write it on standard output, and what has no equivalent both there and on standard error."""
+    base = (options.base or options.file.parent).resolve()
+    made = imported(read(options.file), str(base))
+    try:
+        parse(made.config)
+    except ConfigFaults as err:
+        made.missing += err.faults
+    print(made.text(), end="")
+    for sentence in made.missing:
+        print(f"no equivalent: {sentence}", file=sys.stderr)
+    return INCOMPLETE if made.missing else 0
 
 
 def _mothership(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The carriers that an agent needs, and no others: what is not imported takes no memory."""
+"""The parts that an agent needs, and no others: what is not imported takes no memory."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
     from tidegate.ledger import Ledger
+    from tidegate.restoring import Restoring
 
 
 def with_port(config: Config, environment: Mapping[str, str]) -> Config:
@@ -66,3 +67,14 @@ def carriers(  # noqa: PLR0913 - all that they stand on
             jitter=jitter,
         )
     return made
+
+
+def restoring(
+    config: Config, folder: Path, environment: Mapping[str, str], clock: Clock
+) -> Restoring | None:
+    """Make what brings objects back from archives, where the configuration allows it."""
+    if config.restore is None:
+        return None
+    from tidegate.restoring import Restoring  # noqa: PLC0415 - few want it
+
+    return Restoring(config.restore, folder, environment, clock)

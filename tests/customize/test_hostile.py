@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from tidegate.customize.process import DIED_OF_IT, GIVEN_UP, MOST_DEATHS, Cannot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tidegate.customize import Namer
 
@@ -177,12 +177,12 @@ def test_a_worker_has_no_environment_no_files_and_no_children(customized: Callab
     assert namer._worker is not None
     assert namer._worker._process is not None
     pid = namer._worker._process.pid
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        assert b"=" not in file.read().replace(b"LC_CTYPE=C.UTF-8\0", b"")
-    assert os.readlink(f"/proc/{pid}/cwd") == "/"
-    assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
-    with open(f"/proc/{pid}/limits", encoding="ascii") as file:
-        limits = {line[:26].strip(): line[26:].split()[:2] for line in file.read().splitlines()[1:]}
+    process = Path(f"/proc/{pid}")
+    assert b"=" not in (process / "environ").read_bytes().replace(b"LC_CTYPE=C.UTF-8\0", b"")
+    assert str((process / "cwd").readlink()) == "/"
+    assert sorted(path.name for path in (process / "fd").iterdir()) == ["0", "1", "2"]
+    lines = (process / "limits").read_text(encoding="ascii").splitlines()[1:]
+    limits = {line[:26].strip(): line[26:].split()[:2] for line in lines}
     assert limits["Max open files"] == ["3", "3"]
     assert limits["Max file size"] == ["0", "0"]
     assert limits["Max processes"] == ["0", "0"]

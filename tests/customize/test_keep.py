@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.standins.faulty_s3 import Fault, reply
+from tests.standins.faulty_s3 import Fault, error, reply
 from tidegate.model import State
 
 if TYPE_CHECKING:
@@ -94,10 +94,31 @@ def test_only_the_object_itself_is_asked_for_and_nothing_is_listed(on_faulty: Ca
     depot, server = on_faulty(After="Keep")
     depot.send("a.csv")
     depot.settle()
-    assert [(seen.method, seen.path.partition("?")[0]) for seen in server.seen] == [
-        ("HEAD", "bucket/a.csv"),
-        ("PUT", "bucket/a.csv"),
+    assert [(seen.method, seen.path, seen.headers.get("if-none-match")) for seen in server.seen] == [
+        ("PUT", "bucket/a.csv", "*")  # a small file is sent on condition: that takes no request of its own
     ]
+    depot.send("b.csv", b"x" * 300_000)
+    depot.settle()
+    assert [(seen.method, seen.path.partition("?")[0]) for seen in server.seen[1:2]] == [
+        ("HEAD", "bucket/b.csv")
+    ]
+
+
+def test_a_store_that_knows_no_conditions_is_asked(on_faulty: Callable[..., Any]) -> None:
+    def refuse(seen: Seen) -> Fault | None:
+        return Fault(answer=error(501, "NotImplemented")) if "if-none-match" in seen.headers else None
+
+    depot, server = on_faulty(refuse, After="Keep")
+    depot.send("a.csv", b"one")
+    depot.settle()
+    depot.send("b.csv", b"two")
+    depot.settle()
+    assert [seen.method for seen in server.seen] == ["PUT", "HEAD", "PUT", "HEAD", "PUT"]
+    assert words(depot)["added"] == 2
+    depot.send("b.csv", b"three")
+    depot.settle()
+    assert words(depot)["updated"] == 1
+    assert server.objects["bucket/b.csv"].body == b"three"
 
 
 def test_who_may_not_look_uploads(on_faulty: Callable[..., Any]) -> None:

@@ -69,8 +69,13 @@ def _tell(caplog) -> None:
     caplog.set_level(logging.INFO, logger="tidegate.carry.direct.annex")
 
 
+def unhurried(seen) -> Fault | None:
+    """Be slow with the first process, whose connections come first, so that the second one takes part."""
+    return Fault(delay=0.01) if seen.connection <= 4 else None
+
+
 def test_many_small_files_are_uploaded_by_another_process(on_faulty, caplog) -> None:
-    depot, server = on_faulty(annex=ALWAYS)
+    depot, server = on_faulty(unhurried, annex=ALWAYS)
     files = some_files(depot)
     depot.settle()
     assert bodies(server) == files
@@ -106,7 +111,9 @@ def test_whatever_goes_wrong_with_its_requests_each_file_is_stored_exactly(on_fa
 
     def script(seen):
         number = next(numbers)
-        return Fault(answer=answers[number % 3]) if seen.method == "PUT" and number % 50 == 0 else None
+        if seen.method == "PUT" and number % 50 == 0:
+            return Fault(answer=answers[number % 3])
+        return unhurried(seen)
 
     depot, server = on_faulty(script, annex=ALWAYS)
     files = some_files(depot)
@@ -158,6 +165,7 @@ def test_when_it_is_killed_each_file_is_stored_all_the_same(on_faulty, caplog) -
         if not killed and seen.connection > 5 and (found := annexes()):  # it has connections of its own
             killed.extend(found)
             os.kill(found[0], signal.SIGKILL)
+        return unhurried(seen)
 
     depot, server = on_faulty(script, annex=ALWAYS)
     files = some_files(depot)

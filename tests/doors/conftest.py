@@ -78,10 +78,10 @@ def door(standin: NucleusStandIn, connect: Any, desk: Desk) -> Iterator[Callable
     """Open a door, locally or (cloud=True) on IoT Core."""
     with contextlib.ExitStack() as stack:
 
-        def open_one(base: str = "tidegate", *, cloud: bool = False, pace: Pace = QUICK) -> TopicDoor:
+        def open_one(base: str = "tidegate", *, cloud: bool = False, **more: Any) -> TopicDoor:
             nucleus = connect(standin)
             line = Cloud(nucleus) if cloud else Local(nucleus)
-            one = TopicDoor(line, base, desk, pace=pace, steady=time.monotonic)
+            one = TopicDoor(line, base, desk, steady=time.monotonic, **{"pace": QUICK, **more})
             stack.callback(one.join, 5)
             stack.callback(one.stop)
             one.start()

@@ -40,26 +40,30 @@ def topics(standin: Any) -> set[str]:
     return {it[2] for it in standin.subscriptions}
 
 
+def below(*bases: str) -> set[str]:
+    return {f"{base}/{routes}" for base in bases for routes in ("+/+", "+/+/post")}
+
+
 def test_both_lines_are_open_without_being_asked_for(standin, house) -> None:
     house().open(config(), "press-7")
-    eventually(lambda: topics(standin) == {"tidegate/+/+", "tidegate/press-7/+/+"})
+    eventually(lambda: topics(standin) == below("tidegate", "tidegate/press-7"))
 
 
 def test_a_line_is_closed_by_none_and_opened_elsewhere_by_its_base(standin, house) -> None:
     one = house()
     one.open(config(LocalTopicBase="None", CloudTopicBase="plant/{thing}"), "press-7")
-    eventually(lambda: topics(standin) == {"plant/press-7/+/+"})
+    eventually(lambda: topics(standin) == below("plant/press-7"))
     one.open(config(LocalTopicBase="x", CloudTopicBase="none"), "press-7")
-    eventually(lambda: topics(standin) == {"x/+/+"})
+    eventually(lambda: topics(standin) == below("x"))
 
 
 def test_what_stays_as_it_is_is_not_opened_anew(standin, house) -> None:
     one = house()
     one.open(config(), "press-7")
-    eventually(lambda: len(topics(standin)) == 2)
+    eventually(lambda: len(topics(standin)) == 4)
     one.open(config(Interval=7), "press-7")
-    assert standin.requests["SubscribeToTopic"] == 1
-    assert standin.requests["SubscribeToIoTCore"] == 1
+    assert standin.requests["SubscribeToTopic"] == 2
+    assert standin.requests["SubscribeToIoTCore"] == 2
 
 
 def test_without_a_nucleus_the_socket_is_open_all_the_same(house, tmp_path) -> None:
@@ -70,8 +74,21 @@ def test_without_a_nucleus_the_socket_is_open_all_the_same(house, tmp_path) -> N
 def test_where_there_can_be_no_socket_the_others_are_open(standin, house, tmp_path, caplog) -> None:
     (tmp_path / "socket").mkdir()
     house().open(config(), "press-7")
-    eventually(lambda: len(topics(standin)) == 2)
+    eventually(lambda: len(topics(standin)) == 4)
     assert "commands cannot reach this agent" in caplog.text
+
+
+@pytest.mark.parametrize("cloud", [False, True], ids=["local", "cloud"])
+def test_a_route_of_three_levels_is_heard_and_answered_once_and_no_answer_is_taken_for_a_request(
+    standin, house, routes, cloud
+) -> None:
+    house().open(config(), "press-7")
+    eventually(lambda: len(topics(standin)) == 4)
+    base = "tidegate/press-7" if cloud else "tidegate"
+    for route in ("restore/cancel/post", "restore/post"):
+        verdict, body = standin.request(f"{base}/{route}", {"clientToken": route}, iot_core=cloud)
+        assert (verdict, body["route"]) == ("accepted", route)
+    assert [route for route, _ in routes.heard] == ["restore/cancel/post", "restore/post"]
 
 
 def test_closing_leaves_no_thread_and_no_subscription(standin, connect, routes, tmp_path) -> None:
@@ -80,7 +97,7 @@ def test_closing_leaves_no_thread_and_no_subscription(standin, connect, routes, 
     between = set(threading.enumerate())
     one = House(routes, tmp_path, nucleus, Clock())
     one.open(config(CloudWatchMetrics="true"), "press-7")
-    eventually(lambda: len(topics(standin)) == 2)
+    eventually(lambda: len(topics(standin)) == 4)
     assert set(threading.enumerate()) > between >= before
     one.close()
     eventually(lambda: not topics(standin))

@@ -12,7 +12,7 @@ import pytest
 from tests.doors.conftest import QUICK
 from tests.helpers import eventually
 from tests.standins.nucleus import CLASSIC, COMPONENT, NucleusStandIn
-from tidegate.doors.topics import Pace
+from tidegate.doors.topics import DEEP_ROUTES, Pace
 from tidegate.routes import Reply
 
 NEVER = Pace(pulse=3600.0, echo=3600.0)
@@ -21,7 +21,7 @@ KILLER = {"list": list(range(60))}
 
 
 def is_open(standin: NucleusStandIn, base: str = "tidegate") -> Any:
-    return [one for one in standin.subscriptions if one[2] == f"{base}/+/+"]
+    return [one for one in standin.subscriptions if one[2] in (f"{base}/+/+", f"{base}/+/post")]
 
 
 @pytest.fixture(params=[False, True], ids=["local", "cloud"])
@@ -142,6 +142,16 @@ def test_a_subscription_that_lives_is_never_made_again(standin, opened, cloud) -
     before = standin.requests[operation]
     eventually(lambda: standin.requests[operation] > before + 10)
     assert standin.requests["SubscribeToIoTCore" if cloud else "SubscribeToTopic"] == 1
+
+
+def test_the_door_of_deep_routes_finds_out_that_its_subscription_died(standin, door) -> None:
+    door(routes=DEEP_ROUTES)
+    eventually(lambda: is_open(standin, "tidegate/+"))
+    assert standin.kill_subscriptions("tidegate/+/+/post") == 1
+    eventually(lambda: is_open(standin, "tidegate/+"))
+    before = standin.requests["PublishToTopic"]
+    eventually(lambda: standin.requests["PublishToTopic"] > before + 5)
+    assert standin.requests["SubscribeToTopic"] == 2
 
 
 def test_one_that_dies_again_and_again_is_made_ever_more_rarely(standin, door) -> None:

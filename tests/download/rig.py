@@ -53,12 +53,13 @@ def settings(folder: Path, **keys: Any) -> Any:
 class Desk:
     """A folder, a ledger and a bucket."""
 
-    def __init__(self, folder: Path, s3: FaultyS3, **keys: Any) -> None:
+    def __init__(self, folder: Path, s3: FaultyS3, *, hands: int = 4, **keys: Any) -> None:
         self.folder = folder / "in"
         self.s3 = s3
         self.clock = Hands()
         self.limit: float | None = None
         self._work = folder
+        self._hands = hands
         self._keys = keys
         self.start()
 
@@ -79,7 +80,7 @@ class Desk:
             library=Library(caller),
             throttle=Throttle(lambda: self.limit, self.clock.steady),
             slots=threading.BoundedSemaphore(4),
-            hands=4,
+            hands=self._hands,
             clock=self.clock,  # type: ignore[arg-type]
             jitter=lambda: 0.5,
         )

@@ -96,7 +96,7 @@ def test_whatever_comes_back_the_device_stays_as_it_is_and_calls_again(folder: P
         lying(always(good)) as home,
         calling(folder, home.url, Roots=[str(folder)], ReadTimeout=0.3) as caller,
     ):
-        eventually(lambda: caller.state == "configured")
+        eventually((caller.work / "home" / "remote.json").exists)
         before = caller.kept("context.json"), caller.kept("remote.json")
         home.script = HARM[harm]
         seen = len(home.heard)
@@ -146,6 +146,9 @@ FORBIDDEN: dict[str, dict[str, Any]] = {
     "where S3 is": {"S3": {"EndpointUrl": "https://evil.example.com"}},
     "where S3 of a source is": {"Sources": {"logs": {"S3": {"EndpointUrl": "https://evil.example.com"}}}},
     "certificates": {"Sources": {"logs": {"s3": {"cabundle": "/tmp/ca.pem"}}}},
+    "code": {"Sources": {"logs": {"Customizer": {"File": "/tmp/x.star", "Sha256": "0" * 64}}}},
+    "downloads": {"Sources": {"logs": {"Direction": "Download", "TargetFolder": "/etc/cron.d"}}},
+    "a socket to read": {"Sources": {"logs": {"Socket": "unix:/run/docker.sock"}}},
     "links to follow": {"Sources": {"logs": {"FollowSymlinks": True}}},
     "a command of s3-ingestor": {"upgrade_command": "touch /tmp/owned"},
     "a host of s3-ingestor": {"host_dns": "evil.example.com"},

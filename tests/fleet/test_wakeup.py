@@ -98,7 +98,8 @@ def test_a_socket_is_for_its_owner_and_group(
     door: Callable[..., tuple[Wakeup, list[int]]], folder: Path
 ) -> None:
     path = folder / "socket"
-    path.write_text("left behind")
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
     one, woken = door(str(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert ask(path) == 202

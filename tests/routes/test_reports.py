@@ -143,9 +143,9 @@ def test_explain_names_the_archive_a_file_is_in_and_the_cycle_that_the_next_one_
     keys = {"PathName": f"{tmp_path}/data/**", "Mode": "Cycle", "Interval": 3600, "Archive": "Zip"}
     with rig(tmp_path, **keys) as one:
         one.carrier.hold()
-        eventually(lambda: one.source("default").get("next"))
         packed = write(tmp_path / "data" / "folder" / "a.csv")
-        one.ask("scan/post")
+        # Asked again, for had it changed too recently it would wait for an hour.
+        eventually(lambda: one.ask("scan/post") and one.source("default").get("backlog", {}).get("files"))
         (told,) = eventually(
             lambda: [
                 source

@@ -1,5 +1,6 @@
 """What a user can say: the keys, their values, and what is wrong with them, told all at once."""
 
+from tidegate.config.back import RestoreSettings
 from tidegate.config.bandwidth import Bandwidth
 from tidegate.config.home import ALLOWABLE, HomeSettings, is_near
 from tidegate.config.inward import Download, Socket
@@ -53,6 +54,7 @@ __all__ = [
     "Mode",
     "NameEscaping",
     "OnConflict",
+    "RestoreSettings",
     "S3Settings",
     "Schedule",
     "Socket",

@@ -134,10 +134,10 @@ def _check_cycles(draft: Draft, faults: list[str]) -> None:
 
 def _check_policies(draft: Draft, faults: list[str]) -> None:
     """Find rules, customizers and the like that have no use, or that cannot be kept."""
-    if draft.get("force") is True and draft.get("after") not in {After.KEEP, FAULTY}:
-        if not draft.sets_aside("force", "after"):
-            sentence = "true has no use without After: Keep; write that, or leave it out"
-            fault(faults, draft.path_of("force"), sentence)
+    is_of_use = draft.get("after") in {After.KEEP, FAULTY} or draft.sets_aside("force", "after")
+    if draft.get("force") is True and not is_of_use:
+        sentence = "true has no use without After: Keep; write that, or leave it out"
+        fault(faults, draft.path_of("force"), sentence)
     if draft.get("archive") not in {Archive.NONE, FAULTY}:
         for field in ("rules", "customizer", "remove_prefix"):
             if draft.get(field) not in {DEFAULTS[field], FAULTY} and not draft.sets_aside(field, "archive"):

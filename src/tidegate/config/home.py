@@ -38,6 +38,7 @@ ALLOWABLE = (
     *("MaxHoldSeconds", "After", "MoveTo", "DeleteAfterMinutes", "PruneEmptyDirectories", "Carrier"),
     *("Verify", "OnConflict", "UploadOrder", "Priority", "StorageClass", "ServerSideEncryption"),
     *("KmsKeyId", "Tags", "Metadata", "ContentType", "CacheControl", "Compress", "Rules"),
+    *("RemovePrefix", "DelayUploadSeconds", "Force", "Customizer"),
 )
 """What a mothership may be allowed to set. Not hosts, tokens, commands, certificates, nor links to follow."""
 

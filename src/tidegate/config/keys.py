@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 
+from tidegate.config.back import RESTORE
 from tidegate.config.bandwidth import Bandwidth, zone_name
 from tidegate.config.home import HOME
 from tidegate.config.naming import KeyTemplate, NameEscaping, literal
@@ -29,6 +30,7 @@ from tidegate.config.values import (
     proxy_url,
     region_name,
     role_arn,
+    shadow,
     tags,
     thing,
     topic_base,
@@ -177,6 +179,7 @@ CRON = text("cron expression", Schedule.parse)
 RATES = text("rate or timetable", Bandwidth.parse)
 TOPICS = text("beginning of topics", topic_base)
 NAMESPACE = text("name", metrics_namespace)
+BEAT = number("number of seconds", "60", 10, _YEAR)
 METRICS = number("number of seconds", "60", 10, _HOUR)
 PROXY = text("URL of a proxy", proxy_url, login=True)
 URL = text("URL of a server", endpoint_url, login=True)
@@ -197,12 +200,16 @@ AGENT = (
     Key("CloudWatchMetrics", "metrics", YES_OR_NO, "false", "Tell the component of CloudWatch metrics."),
     Key("MetricsNamespace", "metrics_namespace", NAMESPACE, "Tidegate", "Where CloudWatch shows them."),
     Key("MetricsInterval", "metrics_seconds", METRICS, 60, "Seconds from one report to the next."),
+    Key("IotJobs", "iot_jobs", YES_OR_NO, "false", "Do what IoT Jobs of ours ask for."),
+    Key("HeartbeatSeconds", "heartbeat_seconds", BEAT, None, "How often IoT Core is told how things go."),
+    Key("Shadow", "shadow", text("name of a shadow", shadow), None, "A shadow that is told, too."),
     Key("ConfigurationFile", "file", text("absolute file", file), None, "A file with more of these keys."),
     Key("Sources", "sources", MAP, None, "Folders to watch: names, each with the keys of a source."),
     Key("StreamManager", "stream_manager", MAP, None, "How Stream Manager is reached and used."),
     Key("Objects", "objects", MAP, None, "Where objects go that are posted, not watched for."),
     Key("Events", "events", MAP, None, "What is told unasked."),
     Key("Home", "home", MAP, None, "A mothership, and what it may do."),
+    Key("Restore", "restore", MAP, None, "What may be brought back from an archive by request."),
 )
 """Keys that stand at the top."""
 
@@ -304,8 +311,12 @@ EVENTS = (
     Key("ConfigurationRejected", "configuration_rejected", YES_OR_NO, "true", "A change was faulty."),
     Key("CycleFinished", "cycle_finished", YES_OR_NO, "true", "A sync cycle is over."),
     Key("Carriers", "carriers", YES_OR_NO, "true", "A way to S3 does not work, or does again."),
+    Key("Restores", "restores", YES_OR_NO, "true", "A job that brings objects back gets on, or ends."),
     Key("HeldSeconds", "held_seconds", SECONDS, 3600, "How long counts as too long."),
 )
 """Keys under Events."""
 
-KEYS = (*AGENT, *SOURCE, *STREAM_MANAGER, *S3, *EVENTS, *HOME, *DOWNLOAD, *SOCKET, *RULE, *CUSTOMIZER)
+KEYS = (
+    *(*AGENT, *SOURCE, *STREAM_MANAGER, *S3, *EVENTS, *HOME, *RESTORE),
+    *(*DOWNLOAD, *SOCKET, *RULE, *CUSTOMIZER),
+)

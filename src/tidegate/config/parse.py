@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tidegate.config.back import RESTORE, RestoreSettings, restore_of
 from tidegate.config.draft import (
     DEFAULTS,
     ONLY_DIRECT,
@@ -78,6 +79,7 @@ _HOMES = (
     ("in a rule", RULE),
     ("under Customizer", CUSTOMIZER),
     ("under Home", HOME),
+    ("under Restore", RESTORE),
     ("in a source with Direction: Download", DOWNLOAD),
     ("in a source with Socket", SOCKET),
 )
@@ -221,6 +223,7 @@ class EventSettings:
     configuration_rejected: bool
     cycle_finished: bool
     carriers: bool
+    restores: bool
     held_seconds: float
 
 
@@ -241,6 +244,7 @@ class Config:
     objects: Source | None
     events: EventSettings
     home: HomeSettings | None
+    restore: RestoreSettings | None
     thing: str | None
     log_level: str
     log_format: str
@@ -252,6 +256,9 @@ class Config:
     metrics: bool
     metrics_namespace: str
     metrics_seconds: float
+    iot_jobs: bool
+    heartbeat_seconds: float | None
+    shadow: str | None
     file: str | None
     stream_manager: StreamManager
 
@@ -277,6 +284,7 @@ def parse(raw: Mapping[str, object]) -> Config:
     events = read(top.pop("events", {}), EVENTS, "Events", faults, foreign=_FOREIGN)
     home = read(top.get("home", {}), HOME, "Home", faults, foreign=_FOREIGN)
     settings = home_of(home, faults) if "home" in top else None
+    restore = _restore(top, faults)
     objects = _objects(top, faults)
     drafts = list(_drafts(top, faults))
     downloads, sockets = _inward(top, faults)
@@ -294,8 +302,15 @@ def parse(raw: Mapping[str, object]) -> Config:
     agent["objects"] = _source(objects) if objects else None
     agent["events"] = EventSettings(**(defaults(EVENTS) | events))
     agent["home"] = settings
+    agent["restore"] = restore
     agent["stream_manager"] = StreamManager(**(defaults(STREAM_MANAGER) | streams))
     return Config(**agent)
+
+
+def _restore(top: dict[str, Any], faults: list[str]) -> RestoreSettings | None:
+    own = read(top.get("restore", {}), RESTORE, "Restore", faults, foreign=_FOREIGN)
+    draft = Draft(name="restore", where="Restore", own={}, shared=top)
+    return restore_of(own, lambda: S3Settings(**{key.field: draft.get_s3(key.field) for key in S3}), faults)
 
 
 def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[Draft]:
@@ -307,7 +322,8 @@ def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[Draft]:
     shared = {name: value for name, value in given.items() if name != "glob"}
     before = len(faults)
     named = entries(top.get("sources", {}), "Sources", faults)
-    if not shorthand and not named and not {"objects", "home"} & top.keys() and len(faults) == before:
+    alone = {"objects", "home", "restore"} & top.keys()  # enough without any source
+    if not shorthand and not named and not alone and len(faults) == before:
         fault(
             faults,
             "PathName",

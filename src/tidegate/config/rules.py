@@ -1,7 +1,7 @@
 """Rules that give files their keys, and customizers, as a user writes them. Nothing is run here.
 
-A pattern of ours is matched in a time that grows with the name and no faster. A regular expression may take for
-ever, whoever wrote it: it is only compiled here, and is run elsewhere, against a clock.
+A pattern of ours is matched in a time that grows with the name and no faster. A regular expression may take
+for ever, whoever wrote it: it is only compiled here, and is run elsewhere, against a clock.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _sha256(written: str) -> str:
 
 def _settings(value: object) -> str:
     if not isinstance(value, Mapping):
-        raise ValueError("is not a map; write for example {line: 7}")  # noqa: TRY004 - a reader raises ValueError
+        raise ValueError("is not a map; write for example {line: 7}")  # noqa: TRY004 - as readers do
     try:
         made = json.dumps(value, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -191,7 +191,7 @@ CUSTOMIZER = (
 
 def _all_of(value: object) -> object:
     if not isinstance(value, (Mapping, list, tuple)):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - as readers do
             "is neither a list nor a map of rules; write for example [{Match: *.tmp, Ignore: true}]"
         )
     return value
@@ -306,9 +306,9 @@ def _check_name(name: str) -> None:
 def _step(name: str, names: list[str]) -> re.Pattern[str]:
     """Compile what one folder, or the name of a file, must match.
 
-    Each wildcard takes as little as it can and is not asked again (what stands in a look-ahead is not): so the
-    time does not multiply with the number of wildcards. As after the last one the name must end, nothing is
-    missed by that.
+    Each wildcard takes as little as it can and is not asked again (what stands in a look-ahead is not): so
+    the time does not multiply with the number of wildcards. As after the last one the name must end, nothing
+    is missed by that.
     """
     pieces = list(_pieces(name, names))
     made = [pieces[0][1]]

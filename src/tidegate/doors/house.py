@@ -6,11 +6,12 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from tidegate.doors.core import Core
 from tidegate.doors.desk import Desk
 from tidegate.doors.line import Cloud, Local
 from tidegate.doors.metrics import MetricsDoor
 from tidegate.doors.outbox import EventsDoor
-from tidegate.doors.topics import CLOUD_PACE, LOCAL_PACE, TopicDoor
+from tidegate.doors.topics import CLOUD_PACE, DEEP_ROUTES, LOCAL_PACE, ROUTES, TopicDoor
 from tidegate.doors.unix import SocketDoor
 from tidegate.routes.board import look
 
@@ -63,10 +64,12 @@ class House:
         self._site: Site | None = None
         self._lock = threading.Lock()  # while it is held, nobody closes what is looked at
         self._desk = Desk(handler)
-        self._topics: dict[str, tuple[str, TopicDoor]] = {}
+        self._bases: dict[str, str] = {}
+        self._topics: list[TopicDoor] = []
         self._events: EventsDoor | None = None
         self._metrics: tuple[tuple[str, float], MetricsDoor] | None = None
         self._socket: SocketDoor | None = None
+        self._core = nucleus and Core(Cloud(nucleus), self._desk, self._look, clock.steady)
         try:
             self._socket = SocketDoor(folder, self._desk)
         except OSError as err:  # some file systems have none; everything else works
@@ -78,12 +81,14 @@ class House:
             self._home.follow(config.home)
         if self._nucleus is None:
             return
+        if self._core:
+            self._core.open(config, thing, CLOSE_SECONDS)
         lines: tuple[tuple[Line, str | None], ...] = (
             (Local(self._nucleus), config.local_topics),
             (Cloud(self._nucleus), config.cloud_topics),
         )
         wanted = [(line, base.replace("{thing}", thing)) for line, base in lines if base]
-        if {name: base for name, (base, _) in self._topics.items()} != {it.name: base for it, base in wanted}:
+        if self._bases != {line.name: base for line, base in wanted}:
             self._close_topics()
             self._open_topics(wanted)
         figures = (config.metrics_namespace, config.metrics_seconds) if config.metrics else None
@@ -107,7 +112,7 @@ class House:
 
     def wake(self) -> None:
         """Try again soon what was refused: a deployment may have given us the right to it."""
-        for _, door in self._topics.values():
+        for door in self._topics:
             door.wake()
 
     def close(self) -> None:
@@ -116,6 +121,8 @@ class House:
             self._home.close(CLOSE_SECONDS)
         if self._socket:
             self._socket.close()
+        if self._core:
+            self._core.close(CLOSE_SECONDS)
         self._close_metrics()
         self._close_topics()
         self._desk.close()
@@ -126,12 +133,16 @@ class House:
         self._events.start()
         for line, base in wanted:
             pace = LOCAL_PACE if isinstance(line, Local) else CLOUD_PACE
-            door = TopicDoor(line, base, self._desk, pace=pace, steady=self._clock.steady)
+            self._bases[line.name] = base
+            self._topics += [
+                TopicDoor(line, base, self._desk, pace=pace, steady=self._clock.steady, routes=routes)
+                for routes in (ROUTES, DEEP_ROUTES)
+            ]
+        for door in self._topics:
             door.start()
-            self._topics[line.name] = base, door
 
     def _close_topics(self) -> None:
-        doors: list[TopicDoor | EventsDoor] = [door for _, door in self._topics.values()]
+        doors: list[TopicDoor | EventsDoor] = [*self._topics]
         if self._events:
             self._events.serve(None)
             doors.append(self._events)
@@ -140,6 +151,7 @@ class House:
         for door in doors:
             door.join(CLOSE_SECONDS)
         self._topics.clear()
+        self._bases.clear()
         self._events = None
 
     def _close_metrics(self) -> None:

@@ -1,4 +1,4 @@
-"""A door that opens on messages: requests on `<base>/<route>/<verb>`, replies below the topic of the request.
+"""A door that opens on messages: requests on `<base>/<route>`, replies below the topic of the request.
 
 A nucleus can let a subscription die without a word: on lite any local publisher can do that to us. So
 from time to time we send a message to ourselves. Only if two in a row do not come back is the subscription
@@ -32,6 +32,10 @@ OURS = ("events", PULSE)
 """What stands in the place of a route where we publish ourselves."""
 
 VERDICTS = ("accepted", "rejected")
+ROUTES = "+/+"
+DEEP_ROUTES = "+/+/post"
+"""Such as restore/cancel/post; no answer is on such a topic. Other filters would bring us our own answers."""
+
 log = logging.getLogger(__name__)
 
 
@@ -61,13 +65,24 @@ CLOUD_PACE = Pace(pulse=900.0, echo=30.0)
 class TopicDoor:
     """Open from `start` to `close`, whatever becomes of the subscription meanwhile."""
 
-    def __init__(self, line: Line, base: str, desk: Desk, *, pace: Pace, steady: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        base: str,
+        desk: Desk,
+        *,
+        pace: Pace,
+        steady: Callable[[], float],
+        routes: str = ROUTES,
+    ) -> None:
+        """`routes` is the filter for what comes after `base`: ROUTES or DEEP_ROUTES."""
         self._line = line
+        self._topics = f"{base}/{routes}"
         self._base = base
         self._desk = desk
         self._pace = pace
         self._steady = steady
-        self._pulse_topic = f"{base}/{PULSE}/{secrets.token_hex(6)}"
+        self._pulse_topic = f"{base}/{PULSE}/{secrets.token_hex(6)}{routes.removeprefix(ROUTES)}"
         self._hang_up: Callable[[], None] | None = None
         self._subscriptions = 0  # the number of the one in use
         self._has_ended = self._is_closed = False
@@ -81,7 +96,8 @@ class TopicDoor:
         self._missed = 0
         self._said = ""
         self._is_mute = False  # the last pulse could not be sent
-        self._loop = Loop(f"door {line.name}", self._keep, trouble=lambda *_: None, lost=lambda _: None)
+        name = f"door {line.name}{' deep' * (routes == DEEP_ROUTES)}"
+        self._loop = Loop(name, self._keep, trouble=lambda *_: None, lost=lambda _: None)
 
     def start(self) -> None:
         """Open it, now or as soon as that is possible."""
@@ -129,9 +145,7 @@ class TopicDoor:
     def _subscribe(self, now: float) -> float:
         number = self._subscriptions + 1
         try:
-            hang_up = self._line.subscribe(
-                f"{self._base}/+/+", self._hear, functools.partial(self._end, number)
-            )
+            hang_up = self._line.subscribe(self._topics, self._hear, functools.partial(self._end, number))
         except TidegateError as err:
             self._say(err)
             longest = self._pace.longest_refusal if isinstance(err, NotAllowed) else self._pace.longest_retry
@@ -141,10 +155,10 @@ class TopicDoor:
         if self._is_closed:  # meanwhile
             hang_up()
         elif before is None:
-            log.info("requests are taken on %s (%s)", f"{self._base}/+/+", self._line.name)
+            log.info("requests are taken on %s (%s)", self._topics, self._line.name)
         else:
             log.warning(
-                "the subscription to %s had died, and was made anew (%s)", self._base, self._line.name
+                "the subscription to %s had died, and was made anew (%s)", self._topics, self._line.name
             )
             before()
         self._subscriptions, self._has_ended, self._missed, self._due = number, False, 0, None

@@ -48,7 +48,7 @@ class Cycles:
     when the next cycle begins, in wall-clock seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it stands on
         self,
         source: Source,
         ledger: Ledger,

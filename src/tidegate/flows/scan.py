@@ -80,7 +80,7 @@ class Scanner:
     `carrier` is who gets what is promised from now on, and `cycle` the one that it goes in, if any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it stands on
         self,
         source: Source,
         ledger: Ledger,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.errors import TidegateError
 from tidegate.routes.board import look
 from tidegate.routes.reports import statistics
+from tidegate.view.render import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tidegate.routes import Site
     from tidegate.routes.board import Picture
 
-_COUNTED = {"added": "files_stored", "dropped": "files_dropped", "errors": "files_quarantined"}
+_COUNTED = (*POLICIES, "uploaded", "bytes", "failed", "dropped")
 
 
 class Facts:
@@ -90,12 +91,7 @@ def work(picture: Picture | None) -> tuple[dict[str, Any], dict[str, int] | None
     troubles = [one["reason"] for one in said["carriers"]["troubles"]]
     info = {"backlog": said["backlog"], "troubles": troubles, "paused": said["paused"]}
     quarantined = sum(one["quarantined"] for one in said["sources"])
-    return info | {"quarantined": quarantined}, _counters(picture)
-
-
-def _counters(picture: Picture) -> dict[str, int]:
-    names = _COUNTED.items()
-    return {told: sum(one.get(name, 0) for one in picture.counters.values()) for told, name in names}
+    return info | {"quarantined": quarantined}, {word: said["totals"][word] for word in _COUNTED}
 
 
 def encoded(context: Mapping[str, Any], most: int) -> bytes:

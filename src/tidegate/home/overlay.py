@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _POLICIES = ("sources", "pathname")
 _IN_SOURCES = {name.lower() for name in ALLOWABLE}
+_BY_NAME = {"customizer"}
+"""In a source, too, only where they are allowed by name: they bring code along."""
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +127,7 @@ def forbidden(config: Mapping[str, Any], settings: HomeSettings) -> list[str]:
                     f"Sources.{source}.{key}: may not be set from afar"
                     for key in (keys if isinstance(keys, Mapping) else ())
                     if str(key).lower() not in _IN_SOURCES
+                    or (str(key).lower() in _BY_NAME and str(key).lower() not in settings.allow)
                 ]
     return faults
 

@@ -1,6 +1,6 @@
-"""A door for programs of this machine that know there is work: a POST with a token, and the mothership is called.
+"""A door for programs of this machine: a POST with a token, and the mothership is called now.
 
-Off unless configured, never open to the network, and of no other use: it tells nothing, and asks nothing but that.
+Off unless configured, never open to the network, and of no other use: it tells nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Wakeup:
 
 
 def _on_path(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # that of one who was killed
+    if path.is_socket():  # that of one who was killed
+        path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from tidegate.fetch.download import Downloader
     from tidegate.health import Health
     from tidegate.ledger import Ledger
+    from tidegate.restoring import Restoring
     from tidegate.routes import Site
+
+CLOSE_SECONDS = 1.5
+"""For the step of a restore that is under way; nothing is lost by leaving it."""
 
 
 class Inward:
@@ -35,6 +39,7 @@ class Inward:
         self._rate = rate
         self._throttle: Throttle | None = None
         self._plugs: list[Plug] = []
+        self._restoring: Restoring | None = None
 
     def throttle(self) -> Throttle:
         """Return what all of an agent's transfers share."""
@@ -63,7 +68,7 @@ class Inward:
         )
 
     def open(self, site: Site) -> None:
-        """Read the sockets from now on, for this agent, whose routes were told of it."""
+        """Read the sockets from now on, for this agent, whose routes were told of it; and restore."""
         self._plugs = [
             Plug(settings, site, tell=self._health.tell, jitter=self._jitter)
             for settings in site.config.sockets
@@ -71,9 +76,15 @@ class Inward:
         site.agent.reporters |= {plug.name: plug.report for plug in self._plugs}
         for plug in self._plugs:
             plug.start()
+        self._restoring = site.restoring
+        if self._restoring:
+            self._restoring.start(site.ledger.events)
 
     def close(self) -> None:
         """The agent ends. What was read is on the disk."""
+        if self._restoring:
+            self._restoring.close(CLOSE_SECONDS)
+            self._restoring = None
         for plug in self._plugs:
             plug.stop()
         for plug in self._plugs:

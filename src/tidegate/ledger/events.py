@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("stored", "failed", "quarantined", "held-too-long", "configuration-rejected", "cycle-finished"),
-    *("carrier-down", "carrier-up"),
+    *("carrier-down", "carrier-up", "restore"),
 )
 LIMIT = 2000
 """Events that wait at a time. Beyond it the oldest is dropped, and counted."""
@@ -56,6 +56,7 @@ class Events:
             "cycle-finished": settings.cycle_finished,
             "carrier-down": settings.carriers,
             "carrier-up": settings.carriers,
+            "restore": settings.restores,
         }
         self.kinds = frozenset(kind for kind in KINDS if on[kind])
         self.posted_only = settings.stored != "All"

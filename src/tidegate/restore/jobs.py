@@ -127,6 +127,10 @@ class Jobs:
         with self.journal(name, read_only=False) as journal:
             journal.wish("cancel")
 
+    def forget(self, name: str) -> None:
+        """Remove a job with all its files. Nobody may be running it."""
+        self._remove(name)
+
     def _batches(self, spec: Spec, journal: Journal, ways: Ways) -> Batches:
         assert ways.control is not None  # `check` saw to the account
         return Batches(spec, journal, ways.control, ways.s3, ways.archive, self._folder)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import LedgerLost, TidegateError, Unavailable
-from tidegate.routes import answers, orders, reports
+from tidegate.routes import answers, orders, reports, restore
 from tidegate.routes.board import Board, Picture, look
 from tidegate.routes.bodies import Bodies
 from tidegate.routes.notices import Notices
@@ -76,6 +76,10 @@ _VERBS = {
     "scan/post": Verb(orders.ABOUT_SOURCE, orders.scan, changes=True),
     "pause/post": Verb(orders.ABOUT_SOURCE, orders.pause, changes=True),
     "resume/post": Verb(orders.ABOUT_SOURCE, orders.resume, changes=True),
+    "restore/post": Verb(restore.POST, restore.post, changes=True),
+    "restore/get": Verb(restore.ABOUT_JOB, restore.get, changes=False),
+    "restore/list": Verb(restore.LIST, restore.listed, changes=False),
+    "restore/cancel/post": Verb(restore.ABOUT_JOB, restore.cancel, changes=True),
 }
 
 

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
     from tidegate.ledger import Books, Ledger
+    from tidegate.restoring import Restoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """One running agent. `posted` are the sources of posted objects; `books` reads the ledger from beside.
 
+    `restoring` brings objects back from archives; None: that is switched off.
     `choose` names the carrier of a source, and why it is that one. `never` are the agent's own folders,
     `archives` the one where bodies of archives are.
     """
@@ -36,6 +38,7 @@ class Site:
     archives: Path
     clock: Clock
     in_memory: bool = False
+    restoring: Restoring | None = None
 
     def source(self, name: str) -> Source | None:
         """Return a source by its name, in any case."""

@@ -33,7 +33,8 @@ class Finding:
 
     `chosen` is why `carrier` would take it if it were promised now.
     `seconds` is for how much longer it is held; None: until something else changes. `cycle`: it goes in
-    a cycle. `ignored`: a rule or the customizer says that it never goes. `archive` is the body of ours that this version is packed in, if it is.
+    a cycle. `ignored`: a rule or the customizer says that it never goes. `archive` is the body of ours that
+    this version is packed in, if it is.
     """
 
     source: str

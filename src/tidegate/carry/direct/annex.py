@@ -16,6 +16,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tidegate.carry.direct.way import UNLESS_THERE
 from tidegate.errors import TidegateError
 from tidegate.store.putter import Batch, Errand, Lane, receive, send
 
@@ -206,6 +207,6 @@ def _errand(number: int, small: Small, lane: Lane) -> Errand:
         mark=(mark.device, mark.inode, mark.size, mark.mtime_ns, mark.ctime_ns),
         lane=lane,
         key=transfer.target.key,
-        headers=way.headers(transfer),
+        headers=way.headers(transfer) | (UNLESS_THERE if way.asks_by_writing(mark.size) else {}),
         algorithm=way.prover.algorithm,
     )

@@ -263,19 +263,20 @@ class Direct:
         def by_etag() -> Digest:
             return etag_of(content.descriptor, [content.size], in_parts=False)
 
-        if transfer.id in self._doubtful:
+        asks = way.asks_by_writing(content.size)
+        same = None
+        if transfer.id in self._doubtful and not asks:
             digest, _ = body.measure(algorithm)
             if way.prover.holds(target, digest, by_etag):
                 return "", Effect.ADDED
-        same = None
-        if way.looks_first:
+        elif way.looks_first and not asks:
             same = way.prover.compare(target, content.size, lambda: body.measure(algorithm)[0], by_etag)
             if same:
                 return "", Effect.SKIPPED
-        etag = way.write(
-            transfer, content.descriptor, [content.size], send, lambda: body.digest, in_parts=False
+        etag, effect = way.write(
+            transfer, content.descriptor, [content.size], send, lambda: body.digest, in_parts=False, asks=asks
         )
-        return etag, Effect.ADDED if same is None else Effect.UPDATED
+        return etag, effect if same is None else Effect.UPDATED
 
     def _multipart(self, transfer: Transfer, way: Way) -> Multipart:
         return Multipart(
@@ -323,9 +324,7 @@ class Direct:
         way.outage.worked()
         self._failures.pop(transfer.id, None)
         self._doubtful.discard(transfer.id)
-        self._outcomes.put(
-            Outcome(verdict=Verdict.STORED, promise=transfer.id, etag=etag, effect=effect)
-        )
+        self._outcomes.put(Outcome(verdict=Verdict.STORED, promise=transfer.id, etag=etag, effect=effect))
 
     def _fits(self, small: Small) -> bool:
         """Whether the annex may try: where that has worked before, and no limit is to be kept."""
@@ -334,7 +333,7 @@ class Direct:
             way.prover.is_settled
             and way.source.verify is Verify.CHECKSUM
             and way.source.on_conflict is OnConflict.OVERWRITE
-            and not way.looks_first
+            and (not way.looks_first or way.prover.takes_conditions)
             and not way.outage.lasts
             and transfer.id not in self._doubtful
             and self._throttle.is_open()

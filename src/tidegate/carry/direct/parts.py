@@ -264,7 +264,7 @@ class Multipart:
             )
             return done[-1]
 
-        self.etag = self.way.write(
+        self.etag, _ = self.way.write(
             self.transfer,
             self._content.descriptor,
             [part.digest.size for part in parts],

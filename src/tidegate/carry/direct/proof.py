@@ -33,6 +33,8 @@ class Prover:
         self._verify = verify
         self.algorithm = best()
         self.is_settled = False
+        self.takes_conditions = True
+        """Whether the store understands If-None-Match. One that does not, and is silent, replaces objects."""
 
     def prove(self, target: ObjectRef, stored: Stored, digest: Digest, by_etag: Callable[[], Digest]) -> None:
         """Return if the object is what was sent. Raises `Refused` if it is not, or if nothing tells.
