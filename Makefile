@@ -12,7 +12,7 @@
 demo: .venv/ready
 	@.venv/bin/python examples/demo.py $(if $(CONFIG),--config "$(CONFIG)")
 
-test: .venv/ready
+test: .venv/ready .venv-sam/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -31,6 +31,7 @@ other-pythons:
 bench: .venv/ready
 	-.venv/bin/python bench/streams.py $(FLAGS)
 	-.venv/bin/python bench/cycle.py $(FLAGS)
+	-.venv/bin/python bench/routes.py $(FLAGS)
 	.venv/bin/python bench/direct.py $(FLAGS)
 
 soak: .venv/ready
@@ -51,6 +52,15 @@ define make_venv
 @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements_dev.txt
 @touch $@
 endef
+
+# That of the cloud app is made with the Python of its Lambdas, because `sam build` asks for that.
+.venv-sam/ready: requirements_sam.txt
+	@python=$$(.ci/pythons | awk '$$1 == "3.13" { print $$2; exit }') && test -n "$$python" || \
+		{ echo "the tests of the cloud app need Python 3.13, on PATH or in pyenv, and found none" >&2; exit 1; } && \
+		echo "making $(@D) with $$python" && "$$python" -m venv $(@D) && \
+		{ $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $< || \
+		{ echo "the tests of the cloud app need aws-sam-cli from PyPI, which cannot be reached" >&2; exit 1; }; } && \
+		touch $@
 
 .venv/ready: requirements.txt requirements_dev.txt
 	$(call make_venv,1)

@@ -199,19 +199,18 @@ def configured(rig: Rig, rounds: int) -> list[str]:
 
 
 def posts(rig: Rig, seconds: int) -> list[str]:
-    """Post at a steady rate, kill the component while it has much to do, and count what is in the store."""
+    """Post at a steady rate, kill the component in the midst of it, and count what is in the store."""
     body = "x" * (POST_BYTES - 100)
-    count, sent, began = POSTS * seconds, 0, time.perf_counter()
-    while sent < count:
-        due = min(count, int((time.perf_counter() - began) * POSTS))
-        for number in range(sent, due):
+    sent, answered = 0, []
+    began = time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds + 1:
+        for number in range(sent, int(passed * POSTS)):
             fields = {"key": f"posted/{number}", "body": body, "waitSeconds": 0, "clientToken": f"t{number}"}
-            payload = json.dumps(fields).encode()
-            rig.nucleus.publish("tidegate/objects/post", payload)
-        sent = max(sent, due)
+            rig.nucleus.publish("tidegate/objects/post", json.dumps(fields).encode())
+            sent = number + 1
+        if passed >= len(answered) + 1:
+            answered.append((passed, len(_verdicts(rig))))
         pause(TICK)
-    took = time.perf_counter() - began
-    pause(0.1)
     rig.stop(signal.SIGKILL)
     verdicts = _verdicts(rig)
     held = rig.stored()
@@ -219,17 +218,21 @@ def posts(rig: Rig, seconds: int) -> list[str]:
     wait(lambda: rig.ask("statistics/get")["backlog"]["files"] == 0, 120)
     accepted = [token for token, verdict in verdicts.items() if verdict == "accepted"]
     lost = [token for token in accepted if not rig.has(f"posted/{token[1:]}")]
+    (first, before), (last, after) = answered[0], answered[-1]
+    rate = (after - before) / (last - first)
     rejected = len(verdicts) - len(accepted)
-    rate = len(accepted) / took
     return [
         _row(
-            f"objects/post of {POST_BYTES // 1024} KB, accepted durably for {took:.0f} s and uploaded meanwhile",
+            f"objects/post of {POST_BYTES // 1024} KB, accepted durably for {last - first:.0f} s, uploaded meanwhile",
             f"{rate:.0f}/s",
             f"≥ {POSTS}/s",
-            met=rate >= 0.98 * POSTS and not rejected,
+            met=rate >= 0.99 * POSTS and not rejected,
         ),
-        _row("… rejected; not answered before the kill", f"{rejected}; {count - len(verdicts)}"),
-        _row("… stored before the kill", f"{held:,} of {count:,}"),
+        _row(
+            "… posted; rejected; without an answer at the kill",
+            f"{sent:,}; {rejected}; {sent - len(verdicts)}",
+        ),
+        _row("… stored before the kill", f"{held:,}"),
         _row("… accepted, and lost by kill -9", str(len(lost)), "0", met=not lost),
     ]
 

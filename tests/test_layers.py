@@ -38,7 +38,7 @@ LAYERS = (
     ("agent", "outfit"),
     ("routes",),  # what can be asked, and the answers
     ("doors", "home", "inward"),  # ways in for requests, and out for events; calls to a mothership
-    ("mothership", "importing"),  # the other end of those; and configurations of others
+    ("mothership", "importing", "cloud"),  # the other end of those; and configurations of others
     ("app",),  # the only place that builds things and reads the environment
     ("agent_cli", "restore_cli", "fleet_cli"),  # commands
     ("cli",),
@@ -52,12 +52,13 @@ DOORS = {
     "yaml": {"tidegate.config.file", "tidegate.importing"},
     "cronsim": {"tidegate.config.schedule"},
     "random": {"tidegate.app"},
-    "boto3": set[str](),
+    "boto3": {"tidegate.cloud.table"},
     "botocore": {f"tidegate.store.{one}" for one in ("credentials", "endpoints", "messages", "wire")},
     "awsiot": {"tidegate.ipc.nucleus"},
     "starlette": {"tidegate.mothership.web"},
     "uvicorn": {"tidegate.mothership.serve"},
     "jinja2": {"tidegate.mothership.page"},
+    "paho": {"tidegate.home.mqtt", "tidegate.mothership.bridge"},
     "starlark": {"tidegate.customize.worker"},
     "quickjs": {"tidegate.customize.worker"},
     "greenlet": {"tidegate.store.hub"},
@@ -70,7 +71,7 @@ CLOCKS = {
     "time.monotonic": {"tidegate.clock", "tidegate.logs", "tidegate.store.*"},
     "time.sleep": set[str](),
     "datetime.now": set[str](),
-    "os.environ": {"tidegate.app"},
+    "os.environ": {"tidegate.app", "tidegate.cloud.handlers"},
     "os.getenv": set[str](),
 }
 LONGEST_MODULE = 450

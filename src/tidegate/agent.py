@@ -106,6 +106,8 @@ class Agent:
         self._drops = ledger.drops
         self.is_releasing = False
         """Whether files are being let go just now."""
+        self.is_over = False
+        """Whether another agent is to take the place of this one."""
         self.lost: LedgerLost | None = None
         self.woken = threading.Event()
         self.reporters: dict[str, Callable[[], SourceReport]] = {}

@@ -289,7 +289,7 @@ class App:
             posted=self._posted,
             downloads=self._inward.downloads(self._config, ledger, thing_name(self._config), self._environ),
             archives=workdir.archives_path(self._folder),
-            namers=namers(self._folder, os.environ, thing=thing_name(self._config), wall=self._clock.wall),
+            namers=namers(self._folder, self._environ, thing=thing_name(self._config), wall=self._clock.wall),
             clock=self._clock,
             health=self._health,
             once=self._once,
@@ -383,7 +383,7 @@ class App:
                 self._write_snapshot(agent, in_memory=in_memory)
                 self._routes.step()
                 written = self._clock.steady()
-            if agent.lost:
+            if agent.lost or agent.is_over:
                 return None
             if self._stopping.is_set():
                 return 0

@@ -52,6 +52,9 @@ def add(command: Add) -> None:
     mothership.add_argument(
         "--grant", metavar="PROGRAM", help="prints credentials for the device that it is called with"
     )
+    mothership.add_argument("--mqtt", metavar="URL", help="also answer through this broker")
+    mothership.add_argument("--mqtt-login-file", type=Path, metavar="FILE", help="user:password for it")
+    mothership.add_argument("--mqtt-ca", type=Path, metavar="FILE", help="the certificates to trust there")
     coming = command(
         "import-s3-ingestor",
         _import,
@@ -81,9 +84,12 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _mothership(options: argparse.Namespace) -> int:
-    missing = [name for name in ("starlette", "uvicorn", "jinja2") if not importlib.util.find_spec(name)]
+    needed = ("starlette", "uvicorn", "jinja2", *(("paho",) if options.mqtt else ()))
+    missing = [name for name in needed if not importlib.util.find_spec(name)]
     if missing:
-        print(f"{', '.join(missing)}: not installed; pip install 'tidegate[mothership]'", file=sys.stderr)
+        print(
+            f"{', '.join(missing)}: not installed; pip install 'tidegate[mothership,mqtt]'", file=sys.stderr
+        )
         return WRONG
     from tidegate.mothership.serve import Options, serve  # noqa: PLC0415 - no agent needs all that
 
@@ -98,6 +104,9 @@ def _mothership(options: argparse.Namespace) -> int:
             bootstrap_file=options.bootstrap_token_file,
             grant=options.grant,
             behind_proxy=options.behind_proxy,
+            broker=options.mqtt,
+            broker_login=options.mqtt_login_file,
+            broker_ca=options.mqtt_ca,
         ),
         Clock().wall,
     )

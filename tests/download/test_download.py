@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.download.rig import BUCKET, Desk, figures
-from tests.standins.faulty_s3 import Fault, error
+from tests.standins.faulty_s3 import Fault, error, reply
+from tidegate.carry.direct import Throttle
 from tidegate.errors import Unavailable
 from tidegate.fetch.bring import SMALL_BYTES
 
@@ -325,20 +327,16 @@ def test_a_paused_source_asks_for_nothing(desk: Desk) -> None:
 
 
 def test_no_more_come_at_a_time_than_there_are_slots(desk: Desk) -> None:
-    gate, lock, most, now = threading.Event(), threading.Lock(), 0, 0
+    lock, counts, pause = threading.Lock(), [0, 0], threading.Event()
 
     def script(seen: Seen) -> Fault | None:
-        nonlocal most, now
-        if seen.kind != "get":
-            return None
-        with lock:
-            now += 1
-            most = max(most, now)
-            if now == 2:
-                gate.set()
-        gate.wait(5)
-        with lock:
-            now -= 1
+        if seen.kind == "get":
+            with lock:
+                counts[0] += 1
+                counts[1] = max(counts)
+            pause.wait(0.05)
+            with lock:
+                counts[0] -= 1
         return None
 
     desk.download._slots = threading.BoundedSemaphore(2)
@@ -346,7 +344,35 @@ def test_no_more_come_at_a_time_than_there_are_slots(desk: Desk) -> None:
         desk.put(f"up/{number}", b"1")
     desk.s3.script = script
     assert figures(desk.round()) == (8, 0, 0)
-    assert most == 2
+    assert counts[1] == 2
+
+
+def test_what_comes_keeps_to_the_limit_of_bandwidth(desk: Desk) -> None:
+    rate, size = 400_000.0, 600_000
+    for number in range(2):
+        desk.put(f"up/{number}", os.urandom(size // 2))
+    desk.download._bringer._throttle = Throttle(lambda: rate, time.monotonic)
+    began = time.monotonic()
+    assert figures(desk.round()) == (2, 0, 0)
+    assert size / rate * 0.8 < time.monotonic() - began < size / rate * 1.5 + 0.5
+
+
+def test_where_there_is_no_room_nothing_comes_and_it_is_told(desk: Desk) -> None:
+    desk.put("up/small", b"1")
+    desk.round()
+    desk.put("up/small", b"2")
+    desk.put("up/large", b"1")
+    huge = 2**60
+    desk.s3.script = lambda seen: Fault(sized(desk.s3._list(seen), huge)) if seen.kind == "list" else None
+    assert "no room" in desk.round().problems["up/large"]
+    assert desk.files() == {"small": b"2"}
+
+
+def sized(answer: bytes, size: int) -> bytes:
+    """Let a listing say that its first object is larger."""
+    return reply(
+        200, body=answer.partition(b"\r\n\r\n")[2].replace(b"<Size>1</Size>", b"<Size>%d</Size>" % size, 1)
+    )
 
 
 def test_a_stop_ends_a_round_that_waits_for_an_answer(desk: Desk) -> None:

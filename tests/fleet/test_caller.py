@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.fleet.rig import answer, calling, lying
 from tests.whole.shelf import eventually
@@ -106,6 +107,18 @@ def test_a_configuration_is_taken_once_and_survives_a_restart(folder: Path) -> N
         assert caller.overlay.changed() is None
         caller.restart()
         assert "logs" in caller.overlay.load()["Sources"]
+
+
+def test_a_device_that_loses_its_home_while_it_runs_goes_on_with_its_own_configuration(folder: Path) -> None:
+    reply = {**CONFIGURED, "rev": 7, "config": sources(folder)}
+    with lying(always(reply)) as home, calling(folder, home.url, Roots=[str(folder)]) as caller:
+        eventually((caller.work / "home" / "remote.json").exists)
+        eventually(lambda: "Sources" in (caller.overlay.changed() or {}))
+        own = {"PathName": "/data/*", "BucketName": "bucket"}
+        caller.file.write_text(yaml.safe_dump(own))
+        assert eventually(caller.overlay.changed) == own
+        seen = len(home.heard)
+        eventually(lambda: len(home.heard) > seen)
 
 
 def test_a_refused_configuration_is_told_once_and_not_tried_again(folder: Path) -> None:

@@ -48,9 +48,19 @@ class Device:
         return answer.json()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mothership]:
+    one = Mothership(tmp_path_factory.mktemp("mothership"))
+    yield one
+    one.kill()
+
+
 @pytest.fixture
-def home(mothership: Callable[..., Mothership]) -> Mothership:
-    return mothership()
+def home(shared: Mothership) -> Mothership:
+    """A mothership without devices."""
+    for one in shared.ask("GET", "/devices")["devices"]:
+        shared.ask("DELETE", f"/devices/{one['name']}")
+    return shared
 
 
 @pytest.fixture
@@ -87,17 +97,23 @@ def test_a_configuration_is_sent_until_the_device_has_it_or_has_refused_it(devic
     assert device.home.device("press-7")["rejected"] == rev
 
 
-def test_what_every_device_shall_be_holds_for_those_without_their_own(device: Device) -> None:
-    other = Device(device.home, "press-8")
-    other.enrol()
+def test_what_every_device_shall_be_holds_for_those_without_their_own(
+    mothership: Callable[..., Mothership],
+) -> None:
+    home = mothership()
+    device, other, third = (Device(home, name) for name in ("press-7", "press-8", "press-9"))
+    for one in (device, other, third):
+        one.enrol()
     device.home.ask("PUT", "/desired", {"LogLevel": "ERROR"})
     device.home.ask("PUT", "/devices/press-7/desired", {"LogLevel": "DEBUG"})
     assert device.call()["config"] == {"LogLevel": "DEBUG"}
     assert other.call()["config"] == {"LogLevel": "ERROR"}
+    home.ask("PUT", "/devices/press-9/state", {"state": "suspended"})
+    assert "config" not in third.call()
 
 
 def test_a_suspended_device_is_told_no_configuration(device: Device) -> None:
-    device.home.ask("PUT", "/desired", {"LogLevel": "ERROR"})
+    device.home.ask("PUT", "/devices/press-7/desired", {"LogLevel": "ERROR"})
     device.home.ask("PUT", "/devices/press-7/state", {"state": "suspended"})
     assert device.call().items() >= {"state": "suspended"}.items()
     assert "config" not in device.call()
@@ -170,7 +186,8 @@ def test_only_the_operator_looks_at_devices(device: Device, path: str) -> None:
     assert requests.get(f"{device.home.url}{path}", headers=headers, timeout=10).status_code == 401
 
 
-def test_what_it_keeps_is_for_its_owner_only(home: Mothership, folder: Path) -> None:
+def test_what_it_keeps_is_for_its_owner_only(home: Mothership) -> None:
+    folder = home.bootstrap.parent
     names = ("fleet.db", "fleet.db-wal", "fleet.db.admin", "fleet.db.bootstrap")
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in names} == {0o600}
 
@@ -257,6 +274,9 @@ def test_a_form_of_somebody_elses_page_does_nothing(page: Page, device: Device) 
     for _ in range(2):  # a reload that sends the form again
         assert page.request.post("/act", form={**form, "csrf": mark}, max_redirects=0).status == 303
     assert len(device.home.ask("GET", "/devices/press-7")["actions"]) == 1
+    device.call("reboot", action_id=form["key"])
+    page.request.post("/act", form={**form, "csrf": mark}, max_redirects=0)
+    assert "action" not in device.call()
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from tests.helpers import later, the_source, version_of, write, writing
 from tidegate.config import parse
 from tidegate.disk.space import Usage
 from tidegate.disk.writers import ignore_lease_signals
-from tidegate.flows.evict import RELIEF_SECONDS, REST_SECONDS, STEP_SECONDS, Space
 from tidegate.flows.archives import MARK as ARCHIVE
+from tidegate.flows.evict import RELIEF_SECONDS, REST_SECONDS, STEP_SECONDS, Space
 from tidegate.flows.manifest import GROWING_BYTES, let_go
 from tidegate.flows.release import BATCH
 from tidegate.flows.scan import Scanner

@@ -112,14 +112,18 @@ def test_what_is_asked_for_comes_back_and_each_change_is_told_until_exactly_one_
         assert told[0]["detail"]["clientTag"] == "mine"
 
 
-def test_jobs_go_on_with_the_next_agent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", ["requesting", "waiting"])
+def test_jobs_go_on_with_the_next_agent(tmp_path: Path, phase: str) -> None:
     with device(tmp_path) as one:
         one.glacier.populate("archive", 5)
         job = one.post()
         one.asked(5)
+        eventually(lambda: phase == "requesting" or one.say("restore/get", job=job)["phase"] == phase)
+        before = one.restoring
         one.end()
         one.glacier.clock.advance(6 * HOUR)
         one.begin()
+        assert one.restoring is not before  # which has let the job go, though it is still there
         eventually(lambda: one.status(job) == "Complete")
         assert one.glacier.counters["RestoreObject"] == 5
 

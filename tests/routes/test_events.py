@@ -62,6 +62,7 @@ def test_each_kind_can_be_switched_off(tmp_path: Path) -> None:
         "ConfigurationRejected": "false",
         "CycleFinished": "false",
         "Carriers": "false",
+        "Restores": "false",
     }
     ledger.events.switch(settings(**off))  # type: ignore[arg-type]
     for kind in KINDS:

@@ -124,10 +124,12 @@ class Journals(RuleBasedStateMachine):
         assert b"".join(self.expected).startswith(stored)
 
     def teardown(self) -> None:
-        self.die(b"")
-        assert b"".join(self.shipped[key] for key in sorted(self.shipped)) == b"".join(self.expected)
-        self.journal.close()
-        self.temporary.cleanup()
+        try:
+            self.die(b"")
+            assert b"".join(self.shipped[key] for key in sorted(self.shipped)) == b"".join(self.expected)
+        finally:
+            self.journal.close()
+            self.temporary.cleanup()
 
 
 TestJournals = Journals.TestCase

@@ -121,6 +121,7 @@ class Device:
             self._process.kill()
             self._process.wait(SECONDS)
         self.nucleus.close()
+        print(self._log.read_text())  # shown if the test fails
 
 
 def stopped(process: subprocess.Popen[bytes]) -> int:

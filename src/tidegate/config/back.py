@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tidegate.config.parse import S3Settings
 
 _TIERS = ("Expedited", "Standard", "Bulk")
-_USUAL = ("Standard", "Bulk")  # Expedited costs ten times as much
+_USUAL = ("Standard", "Bulk")  # Expedited costs far more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

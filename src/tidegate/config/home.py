@@ -15,7 +15,6 @@ from tidegate.config.schema import (
     Kind,
     choice,
     defaults,
-    entries,
     fault,
     number,
     read,
@@ -203,6 +202,10 @@ def home_of(values: dict[str, Any], faults: list[str]) -> HomeSettings | None:
     tokens = [name for name in ("token_file", "bootstrap_file") if name in values]
     if len(tokens) != 1:
         fault(faults, "Home.TokenFile", "either this or BootstrapTokenFile; write one of the two")
+    if str(values.get("url")).startswith("mqtt") and "bootstrap_file" in values:
+        fault(
+            faults, "Home.BootstrapTokenFile", "a broker enrols nobody; write TokenFile, and add the device"
+        )
     if "wakeup" in values and "wakeup_file" not in values:
         fault(faults, "Home.WakeupTokenFile", "is missing; Wakeup lets nobody in without a token")
     if faults or FAULTY in values.values():
@@ -211,8 +214,3 @@ def home_of(values: dict[str, Any], faults: list[str]) -> HomeSettings | None:
     whole["allow"] = _USUAL if whole["allow"] is None else whole["allow"]
     whole["commands"] = whole["commands"] or ()
     return HomeSettings(**whole)
-
-
-def is_at_home(raw: object) -> bool:
-    """Whether a configuration names a mothership."""
-    return isinstance(raw, Mapping) and any(name.lower() == "home" for name, _ in entries(raw, "", []))

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
 _FIELDS = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -26,6 +24,8 @@ class Schedule:
     @classmethod
     def parse(cls, text: str) -> Schedule:
         """Read an expression of five fields. Raises ValueError with a sentence that follows the value."""
+        from cronsim import CronSim, CronSimError  # noqa: PLC0415 - the cloud app goes without
+
         fields = text.split()
         if len(fields) != _FIELDS:
             raise ValueError(
@@ -47,6 +47,8 @@ class Schedule:
 
         What the clocks in the zone show is what counts; without one, those of the system.
         """
+        from cronsim import CronSim  # noqa: PLC0415
+
         clocks = _SYSTEM if zone is None else ZoneInfo(zone)
         begin = (_EPOCH + timedelta(seconds=wall)).astimezone(clocks)
         found: datetime = next(CronSim(self.text, begin))

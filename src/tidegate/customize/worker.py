@@ -216,6 +216,7 @@ def main() -> None:
     wanted = json.loads(sys.stdin.readline())
     try:
         load = ENGINES[wanted["engine"]]()
+        confine()
         call = load(wanted["code"], wanted["settings"])
     except ImportError as error:
         say(0, {"error": f"the package {error.name} is not installed; install tidegate[customizers]"})

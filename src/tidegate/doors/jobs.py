@@ -1,6 +1,6 @@
 """A door for IoT Jobs: documents with an operation of ours are taken up, done by the routes, and reported.
 
-A document of ours is {"operation": "tidegate/scan/post", "parameters": {"source": "logs"}}. All others are left
+A document of ours is {"operation": "tidegate/scan/post", "parameters": {"source": "logs"}}. Others are left
 alone: the nucleus has its own on the same topics. What is under way when the process ends is found again in
 the list, and done with the same token: what was done already is only answered again.
 """
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 OURS = "tidegate/"
 SHORT = {
     # The words of s3-ingestor, for the routes that do the same.
-    "report": "statistics/get",
+    "report": "configuration/get",
     "wakeup": "scan/post",
     "apply-policies": "scan/post",
     "customizers": "scan/post",
+    "restart": "restart/post",
 }
 TOPICS = ("notify", "get/accepted", "+/get/accepted")
 MOST_FOREIGN = 200

@@ -124,6 +124,9 @@ class Downloader:
             if self._stopping.is_set():
                 return 0.0
             raise Unavailable(self._learn(error)) from error
+        except BaseException:
+            self._outage.undecided()  # or nobody would ever try again
+            raise
         self._end(now)
         return self._pause(now)
 

@@ -22,7 +22,6 @@ POLICIES = ("apply-policies", "customizers", "wakeup")
 SECONDS = 600.0
 """A program that takes longer is ended."""
 
-RESULT_BYTES = 65_536
 _LOGIN = re.compile(r"//[^/@\s]*@")
 
 log = logging.getLogger(__name__)

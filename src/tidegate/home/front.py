@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tidegate.config import HomeSettings
     from tidegate.home.overlay import Local
+    from tidegate.home.wire import Line
 
 FOLDER = "home"
 """Within the work directory."""
@@ -43,12 +44,21 @@ def open_home(
         settings,
         memory,
         overlay,
-        functools.partial(Https, memory=memory, name=name, environment=environment),
+        functools.partial(_line, memory=memory, name=name, environment=environment),
         clock=Clock(),
         jitter=lambda: secrets.randbelow(1024) / 1024,
         round_seconds=round_seconds,
     )
     return overlay, home
+
+
+def _line(settings: HomeSettings, memory: Memory, *, name: str, environment: Mapping[str, str]) -> Line:
+    """Make the way that the URL asks for."""
+    if settings.url.startswith("mqtt"):
+        from tidegate.home.mqtt import Mqtt  # noqa: PLC0415 - an extra
+
+        return Mqtt(settings, name=name)
+    return Https(settings, memory, name=name, environment=environment)
 
 
 def with_credentials(

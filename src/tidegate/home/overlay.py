@@ -104,7 +104,8 @@ class Overlay:
     def _checked(self, config: Mapping[str, Any]) -> dict[str, object]:
         """Return both together. Raises ConfigFaults."""
         before = parse(self._local)
-        assert before.home
+        if before.home is None:
+            raise ConfigFaults(["Home: is not given any more; a restart ends the calls"])
         if faults := forbidden(config, before.home):
             raise ConfigFaults(faults)
         whole = merged(self._local, {str(name): value for name, value in config.items()})

@@ -68,7 +68,9 @@ class Https:
     def _enrol(self, file: str) -> None:
         digest = hashlib.sha256(self._memory.token().encode()).hexdigest()
         message = json.dumps({"name": self._name, "token_sha256": digest}).encode()
-        answer = self._post(f"{urlsplit(self._settings.url).path.rstrip('/')}/enrol", _read(file), message)
+        answer = self._post(
+            f"{urlsplit(self._settings.url).path.rstrip('/')}/enrol", read_token(file), message
+        )
         if answer.status in (401, 403, 409):
             why = (
                 "another device has its name"
@@ -80,7 +82,7 @@ class Https:
         self._memory.enrolled(known=True)
 
     def _token(self) -> str:
-        return _read(self._settings.token_file) if self._settings.token_file else self._memory.token()
+        return read_token(self._settings.token_file) if self._settings.token_file else self._memory.token()
 
     def _post(self, path: str, token: str, message: bytes) -> Answer:
         address = Address.of(self._settings.url)
@@ -116,7 +118,7 @@ class Https:
             raise Unavailable(f"the environment names a proxy that is none: {error}") from error
 
 
-def _read(file: str) -> str:
+def read_token(file: str) -> str:
     """Read a token. Raises Unavailable: somebody may yet put it there."""
     try:
         token = Path(file).read_text("utf-8").strip()

@@ -58,7 +58,6 @@ class Said:
     rev: int | str | None = None
     action: str | None = None
     action_id: str | None = None
-    reply_to: int | None = None
     keys: Keys | None = None
 
     @classmethod
@@ -91,7 +90,6 @@ class Said:
             rev=_rev(found.get("rev")),
             action=_word(found, "action"),
             action_id=_word(found, "action_id"),
-            reply_to=_whole(found.get("reply_to")),
             keys=_keys(found.get("aws_keys"), now),
         )
 
@@ -117,14 +115,6 @@ def _word(found: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str) or not _WORD.fullmatch(value):
         raise Refused(f"its {name} is no word")
-    return value
-
-
-def _whole(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise Refused("its reply_to is no number of a message")
     return value
 
 

@@ -76,13 +76,13 @@ class Journal:
             batch = self._mended(self._path(number))
             if batch:
                 left.append(batch)
-        self._number = numbers[-1] if numbers else 0
-        if not numbers or (left and left[-1].path == self._path(self._number)):
-            self._number += 1
-        self._start()
-        for number in numbers:
-            if number != self._number and not any(batch.path == self._path(number) for batch in left):
-                self._path(number).unlink()
+        number = numbers[-1] if numbers else 0
+        if not numbers or (left and left[-1].path == self._path(number)):
+            number += 1
+        self._start(number)
+        needed = {self._path(number), *(batch.path for batch in left)}
+        for path in {self._path(one) for one in numbers} - needed:
+            path.unlink()
         return left
 
     def add(self, data: bytes) -> None:
@@ -116,10 +116,9 @@ class Journal:
         if not self._size:
             return None
         self.sync()
-        path = self._path(self._number)
-        os.close(self._descriptor)
-        self._number += 1
-        self._start()
+        path, before = self._path(self._number), self._descriptor
+        self._start(self._number + 1)
+        os.close(before)
         return _read(path)
 
     def done(self, batch: Batch) -> None:
@@ -128,14 +127,23 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file. What is in it stays for the next time."""
-        self.sync()
-        os.close(self._descriptor)
+        if self._descriptor < 0:
+            return
+        try:
+            self.sync()
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-    def _start(self) -> None:
+    def _start(self, number: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(self._path(self._number), flags, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
-        fsync_folder(str(self._folder))
+        try:
+            descriptor = os.open(self._path(number), flags, 0o600)
+            fsync_folder(str(self._folder))
+        except OSError as error:
+            raise Unavailable(f"{self._folder} cannot be written: {error.strerror}") from error
+        self._descriptor, self._number = descriptor, number
+        self._size = os.fstat(descriptor).st_size
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}{_ENDING}"

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tidegate.config import Framing, HoldBack
 from tidegate.config.pattern import Glob
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tidegate.config import Config, Socket, SocketAddress, Source
     from tidegate.inward.journal import Batch
+    from tidegate.model import Transfer
     from tidegate.routes import Site
 
 SYNC_SECONDS = 0.2
@@ -39,6 +40,8 @@ TICK_SECONDS = 0.1
 ROOM_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
 RECEIVE_BYTES = 2**16
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -101,18 +104,22 @@ class Plug:
     # Connections
 
     def _run(self) -> None:
-        try:
-            for batch in self._journal.open():
-                self._ship(batch)
-            self._connect_again_and_again()
-        except _Stopped:
-            pass
-        except Exception:
-            log.exception("the socket %s is not read any more", self.name)
-            self._state = "not read any more, for a reason that is logged"
-        finally:
-            self._journal.close()
-            self._tell(f"socket {self.name}", None)
+        while not self._stopping.is_set():
+            self._filled, self._due = 0, float("inf")
+            try:
+                for batch in self._journal.open():
+                    self._ship(batch)
+                self._connect_again_and_again()
+            except _Stopped:
+                pass
+            except (OSError, TidegateError) as error:
+                self._tell(f"socket {self.name}", error)
+            except Exception:
+                log.exception("reading the socket %s failed, and begins anew", self.name)
+            finally:
+                self._journal.close()
+            self._stopping.wait(ROOM_SECONDS)
+        self._tell(f"socket {self.name}", None)
 
     def _connect_again_and_again(self) -> None:
         rounds = 0
@@ -130,6 +137,7 @@ class Plug:
                     try:
                         self._read(endpoint, cutter)
                     finally:
+                        self._take(cutter.pause(), cutter)  # a block that has come; half a line is none
                         taken = cutter.taken
             except OSError as error:
                 why = f"{self._settings.address}: {error.strerror or error}"
@@ -201,21 +209,15 @@ class Plug:
         data = b"".join(some)
         if not data:
             return
-        while True:
-            try:
-                self._journal.add(data)
-                break
-            except TidegateError as error:
-                self._tell(f"socket {self.name}", error)
-                self._wait(ROOM_SECONDS)
+        self._insist(lambda: self._journal.add(data))
         if not self._filled:
             self._due = self._steady() + self._settings.batch_seconds
         self._filled += len(data)
 
     def _end_batch(self) -> None:
+        batch = self._insist(self._journal.close_batch)
         self._filled = 0
         self._due = float("inf")
-        batch = self._journal.close_batch()
         if batch:
             self._ship(batch)
 
@@ -237,25 +239,38 @@ class Plug:
         """Make a body and a promise of it. Done twice it is the same object, with the same bytes."""
         target = ObjectRef(batch.head["bucket"], batch.head["key"])
         body = Body(source=self._way, target=target, size=batch.size, write=batch.copy_to, metadata={})
-        while True:
-            try:
-                (kept,) = self._bodies.keep([body])
-                break
-            except (Unavailable, OSError) as error:
-                self._tell(f"socket {self.name}", error)
-                self._wait(ROOM_SECONDS)
+        (kept,) = self._insist(lambda: self._bodies.keep([body]))
         try:
-            promise = as_promised(kept, body, self._site.choose(self._way)[0])
-            ledger, now = self._site.ledger, self._site.clock.wall()
-            ledger.offer([(promise, "")], now=now)
-            ledger.add({f"socket_{what}": count for what, count in self._uncounted.items()}, source=self.name)
-            self._uncounted.clear()
+            self._insist(lambda: self._promise(as_promised(kept, body, self._site.choose(self._way)[0])))
         except LedgerLost:
             log.warning("%s is promised when there is a ledger again", target)
         self._journal.done(batch)
         self._site.agent.send_now()
 
+    def _promise(self, transfer: Transfer) -> None:
+        ledger = self._site.ledger
+        ledger.offer([(transfer, "")], now=self._site.clock.wall())
+        ledger.add({f"socket_{what}": count for what, count in self._uncounted.items()}, source=self.name)
+        self._uncounted.clear()
+
     # What happens
+
+    def _insist(self, do: Callable[[], Result]) -> Result:
+        """Do it, be it after some time: nothing more is read until it could be done."""
+        waited = False
+        while True:
+            try:
+                result = do()
+            except LedgerLost:
+                raise
+            except (TidegateError, OSError) as error:
+                self._tell(f"socket {self.name}", error)
+                waited = True
+                self._wait(ROOM_SECONDS)
+            else:
+                if waited:
+                    self._tell(f"socket {self.name}", None)
+                return result
 
     def _count(self, **counts: int) -> None:
         self._counts.update(counts)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tidegate.mothership.bridge import Bridge
+
 BACKLOG = 2048
 LEAST_TOKEN = 16
 
@@ -39,6 +41,9 @@ class Options:
     bootstrap_file: Path | None = None
     grant: str | None = None
     behind_proxy: bool = False
+    broker: str | None = None
+    broker_login: Path | None = None
+    broker_ca: Path | None = None
 
 
 def serve(options: Options, wall: Callable[[], float]) -> None:
@@ -59,7 +64,8 @@ def serve(options: Options, wall: Callable[[], float]) -> None:
     )
     listener = socket.create_server((host, int(port)), backlog=BACKLOG, family=_family(host))
     os.umask(0o077)  # for the database
-    web = Web(Books(options.database), tokens, Bank(options.grant), wall)
+    bridge = _bridge(options)
+    web = Web(Books(options.database), tokens, Bank(options.grant), wall, bridge)
     config = uvicorn.Config(
         web.app,
         log_config=None,
@@ -74,6 +80,18 @@ def serve(options: Options, wall: Callable[[], float]) -> None:
     )
     log.info("listening on %s:%d", *listener.getsockname()[:2])
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bridge(options: Options) -> Bridge | None:
+    if options.broker is None:
+        return None
+    from tidegate.mothership.bridge import Bridge  # noqa: PLC0415 - an extra
+
+    login = options.broker_login.read_text("utf-8") if options.broker_login else ""
+    try:
+        return Bridge(options.broker, login, str(options.broker_ca) if options.broker_ca else None)
+    except ValueError as err:
+        raise ConfigFaults([f"--mqtt: {err}"]) from err
 
 
 def _family(host: str) -> socket.AddressFamily:

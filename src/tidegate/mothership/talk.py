@@ -72,9 +72,13 @@ class Heard:
     reply: dict[str, Any]
 
 
-def hear(cursor: Cursor, token: bytes, call: Call, now: float) -> Heard:
-    """Write down what a device said, and return what to tell it. Raises NotKnown."""
-    rows = cursor.rows("SELECT name, state, error FROM devices WHERE token = ?", (token,))
+def hear(cursor: Cursor, who: bytes | str, call: Call, now: float) -> Heard:
+    """Write down what a device said, and return what to tell it. Raises NotKnown.
+
+    `who` is the hash of its token, or its name where somebody else made sure of that.
+    """
+    column = "token" if isinstance(who, bytes) else "name"
+    rows = cursor.rows(f"SELECT name, state, error FROM devices WHERE {column} = ?", (who,))  # noqa: S608 - of two
     if not rows:
         raise NotKnown
     name, state, error_before = rows[0]

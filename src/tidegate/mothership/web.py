@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tidegate.ledger.database import Cursor
     from tidegate.mothership.bank import Bank
     from tidegate.mothership.books import Books
+    from tidegate.mothership.bridge import Bridge
 
 MESSAGE_BYTES = 262_144
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.-]{0,127}")
@@ -60,7 +61,15 @@ class Tokens:
 class Web:
     """Answers requests. `app` is an ASGI application; it closes the books when it ends."""
 
-    def __init__(self, books: Books, tokens: Tokens, bank: Bank, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        tokens: Tokens,
+        bank: Bank,
+        wall: Callable[[], float],
+        bridge: Bridge | None = None,
+    ) -> None:
+        self._bridge = bridge
         self._books = books
         self._tokens = tokens
         self._bank = bank
@@ -79,6 +88,7 @@ class Web:
                 Route("/devices/{name}", self._device, methods=["GET", "DELETE"]),
                 Route("/devices/{name}/desired", self._desire, methods=["PUT"]),
                 Route("/desired", self._desire, methods=["PUT"]),
+                Route("/devices", self._add, methods=["POST"]),
                 Route("/devices/{name}/state", self._set_state, methods=["PUT"]),
                 Route("/devices/{name}/actions", self._order, methods=["POST"]),
             ],
@@ -86,7 +96,11 @@ class Web:
 
     @asynccontextmanager
     async def _life(self, _: Starlette) -> AsyncIterator[None]:
+        if self._bridge:
+            self._bridge.start(asyncio.get_running_loop(), self._talk)
         yield
+        if self._bridge:
+            self._bridge.close()
         await asyncio.to_thread(self._books.close)
 
     async def _step(self, does: Callable[[Cursor], Any]) -> Any:
@@ -95,27 +109,32 @@ class Web:
     # Devices
 
     async def _call(self, request: Request) -> Response:
-        token, now = hashlib.sha256(_bearer(request).encode()).digest(), self._wall()
+        token = hashlib.sha256(_bearer(request).encode()).digest()
         try:
-            call = Call.of(await _json(request))
+            return JSONResponse(await self._talk(token, await _json(request)))
         except ValueError as err:
             raise HTTPException(400, str(err)) from err
-        try:
-            heard: Heard = await self._step(lambda cursor: hear(cursor, token, call, now))
         except NotKnown:
             raise HTTPException(401, "no device has this token") from None
+
+    async def _talk(self, who: bytes | str, said: object) -> dict[str, Any]:
+        """Answer a message. Raises ValueError if it is none, and NotKnown."""
+        call, now = Call.of(said), self._wall()
+        heard: Heard = await self._step(lambda cursor: hear(cursor, who, call, now))
         if call.wants_keys:
             keys = await self._bank.keys(heard.device, held_until=call.keys_expire, now=now)
             if keys:
                 heard.reply["aws_keys"] = keys
-        return JSONResponse(heard.reply)
+        return heard.reply
 
     async def _enrol(self, request: Request) -> Response:
         if not _same(_bearer(request), self._tokens.bootstrap):
             raise HTTPException(401, "this is not the bootstrap token")
         said = await _json(request)
-        name = said.get("name") if isinstance(said, dict) else None
-        digest = said.get("token_sha256") if isinstance(said, dict) else None
+        return await self._take_in(said if isinstance(said, dict) else {})
+
+    async def _take_in(self, said: dict[str, Any]) -> Response:
+        name, digest = said.get("name"), said.get("token_sha256")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise HTTPException(400, "name: write up to 128 letters, digits and : _ . -")
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
@@ -194,6 +213,12 @@ class Web:
         name, now = request.path_params.get("name", steps.EVERY), self._wall()
         rev = await self._step(lambda cursor: steps.desire(cursor, name, config, now))
         return JSONResponse({"rev": rev})
+
+    async def _add(self, request: Request) -> Response:
+        """Enrol a device by hand: one that calls through a broker, or has a token that somebody else made."""
+        self._check_admin(request)
+        said = await _json(request)
+        return await self._take_in(said if isinstance(said, dict) else {})
 
     async def _set_state(self, request: Request) -> Response:
         self._check_admin(request)

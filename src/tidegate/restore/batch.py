@@ -22,6 +22,7 @@ from urllib.parse import quote
 from tidegate.restore.nouns import Kind, State
 from tidegate.restore.reports import results, rows
 from tidegate.store.body import Body
+from tidegate.store.checksum import best
 from tidegate.store.errors import S3Error
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Batches:
         bucket, prefix = split(self._spec.batch["report"])
         key = "/".join(filter(None, (prefix.strip("/"), f"{self._spec.id}-{turn}-{number}.csv")))
         body = Body(file.fileno(), os.fstat(file.fileno()).st_size)
-        stored = self._s3.put(bucket, key, body)
+        stored = self._s3.put(bucket, key, body, algorithm=best())
         return {"bucket": bucket, "key": key, "etag": stored.etag}
 
     def _part(
@@ -236,6 +237,7 @@ def request(spec: Spec, one: Mapping[str, Any]) -> dict[str, Any]:
         "Description": f"tidegate {spec.id}",
         "Priority": int(spec.batch.get("priority", 10)),
         "RoleArn": spec.batch["role"],
+        "Tags": [{"Key": name, "Value": value} for name, value in spec.batch.get("tags", {}).items()] or None,
     }
     if manifest.get("generated"):
         return {**job, "ManifestGenerator": generator(spec)}

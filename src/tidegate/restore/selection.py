@@ -106,6 +106,11 @@ class ObjectStream(io.RawIOBase):
         self._stored = archive.stored(bucket, key)
         self._at = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self._stored.size or 0
+
     def readable(self) -> bool:
         """See io.RawIOBase."""
         return True

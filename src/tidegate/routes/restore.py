@@ -21,6 +21,7 @@ _DAYS = 1
 _TAG_LENGTH = 256
 _WORDS = 300
 _SHOWN = 3
+_MORE_THAN_FIT = 60  # into an answer: a job takes at least 150 bytes there
 _BYTES = number("number of bytes", "1048576", 0, 2**63)
 
 
@@ -150,11 +151,8 @@ def listed(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
     jobs = _jobs(site)
     rows = [(f"{number:06}", name) for number, name in enumerate(jobs.names())]
     first = fields["cursor"] or ""
-    some = [(key, _row(_found(site, name))) for key, name in rows if key >= first][:40]
-    body = paged({}, "jobs", some, fields["cursor"])
-    if "cursor" not in body and len(some) == 40 and some[-1][0] != rows[-1][0]:
-        body["cursor"] = f"{int(some[-1][0]) + 1:06}"
-    return body
+    some = [(key, name) for key, name in rows if key >= first][:_MORE_THAN_FIT]
+    return paged({}, "jobs", [(key, _row(_found(site, name))) for key, name in some], first)
 
 
 def cancel(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:

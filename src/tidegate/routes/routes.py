@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import LedgerLost, TidegateError, Unavailable
-from tidegate.routes import answers, orders, reports, restore
+from tidegate.routes import again, answers, orders, reports, restore
 from tidegate.routes.board import Board, Picture, look
 from tidegate.routes.bodies import Bodies
 from tidegate.routes.notices import Notices
@@ -76,6 +76,7 @@ _VERBS = {
     "scan/post": Verb(orders.ABOUT_SOURCE, orders.scan, changes=True),
     "pause/post": Verb(orders.ABOUT_SOURCE, orders.pause, changes=True),
     "resume/post": Verb(orders.ABOUT_SOURCE, orders.resume, changes=True),
+    "restart/post": Verb(again.RESTART, again.restart, changes=True),
     "restore/post": Verb(restore.POST, restore.post, changes=True),
     "restore/get": Verb(restore.ABOUT_JOB, restore.get, changes=False),
     "restore/list": Verb(restore.LIST, restore.listed, changes=False),

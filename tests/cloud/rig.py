@@ -1,0 +1,236 @@
+"""The cloud app without a cloud: moto makes its stack and plays DynamoDB, SNS and SQS, a stand-in plays S3.
+
+What is called are the functions that the Lambdas call, with the environment that the stack gives them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from tests.helpers import eventually
+from tests.restore.rig import VirtualClock
+from tests.standins.glacier import ACCOUNT, GlacierStandIn
+from tidegate.cloud.handlers import Lambdas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "cloud" / "template.yaml"
+BIN = ROOT / ".venv-sam" / "bin"
+REGION = "us-east-1"
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
+HOUR = 3600.0
+FIVE = ("JobId", "BatchJobId", "Status", "ProgressPercent", "FailedBatchFiles")
+
+
+def tool(name: str) -> str:
+    """Return the path of a program of .venv-sam."""
+    path = BIN / name
+    assert path.exists(), f"{path} is missing: `make .venv-sam/ready` makes it, for which it needs PyPI once"
+    return str(path)
+
+
+@lru_cache
+def translated() -> dict[str, Any]:
+    """The template as CloudFormation gets it: all resources in `whole`, `template` without the API."""
+    command = [tool("python3"), str(ROOT / "tests" / "cloud" / "translate.py"), str(TEMPLATE)]
+    done = subprocess.run(command, env=os.environ | KEYS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+class Context:
+    """What Lambda hands over beside the event."""
+
+    def __init__(self, left: int = 900_000) -> None:
+        self.left = left
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.left
+
+
+class App:
+    """One stack, its buckets, and who calls it."""
+
+    def __init__(self, moto: str, glacier: GlacierStandIn, *, notify: bool) -> None:
+        self._moto = moto
+        self.glacier = glacier
+        self.lambdas = Lambdas(VirtualClock(glacier))  # type: ignore[arg-type]
+        name = f"app-{uuid.uuid4().hex[:8]}"
+        parameters = {"Buckets": "archive,other", "NotifyEventBridge": "true" if notify else "false"}
+        self.client("cloudformation").create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(translated()["template"]),
+            Parameters=[{"ParameterKey": key, "ParameterValue": it} for key, it in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+        found = self.client("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
+        self.resources = {
+            it["LogicalResourceId"]: it["PhysicalResourceId"] for it in found if "LogicalResourceId" in it
+        }
+        self.functions = {
+            it["Handler"].rpartition(".")[2]: it
+            for it in self.client("lambda").list_functions()["Functions"]
+            if it["FunctionName"].startswith(name)
+        }
+        self.variables = self.functions["change"]["Environment"]["Variables"]
+        glacier.bucket(self.variables["REPORTS"])
+        glacier.bucket("archive")
+        self.queue = self.resources["Queue"]
+        self.client("sns").subscribe(  # moto makes no subscriptions of templates
+            TopicArn=self.variables["TOPIC"],
+            Protocol="sqs",
+            Endpoint=self.variables["QUEUE"],
+            Attributes={"RawMessageDelivery": "true"},
+        )
+
+    def client(self, service: str) -> Any:
+        session = boto3.session.Session("testing", "testing", region_name=REGION)
+        return session.client(service, endpoint_url=self._moto)
+
+    # Called as Lambda and API Gateway call it
+
+    def call(self, function: str, event: dict[str, Any], context: Context | None = None) -> Any:
+        """Call one Lambda, with the environment that the stack gives it."""
+        surroundings = {
+            **KEYS,
+            **self.functions[function]["Environment"]["Variables"],
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": self._moto,
+            "AWS_ENDPOINT_URL_S3": self.glacier.endpoint,
+            "AWS_ENDPOINT_URL_S3_CONTROL": self.glacier.endpoint,
+            "NO_PROXY": "127.0.0.1",
+        }
+        before = dict(os.environ)
+        os.environ.update(surroundings)
+        try:
+            return getattr(self.lambdas, function)(event, context or Context())
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def ask(self, method: str, resource: str, body: Any = None, **parameters: str) -> tuple[int, Any]:
+        function = "change" if method == "POST" else "read"
+        event = {
+            "httpMethod": method,
+            "resource": resource,
+            "pathParameters": {"id": parameters["id"]} if "id" in parameters else None,
+            "queryStringParameters": {"next": parameters["next"]} if "next" in parameters else None,
+            "body": body if body is None or isinstance(body, str) else json.dumps(body),
+            "isBase64Encoded": False,
+        }
+        answer = self.call(function, event)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    def order(self, rows: str | bytes, **fields: Any) -> dict[str, Any]:
+        """Put a manifest there, and order what it names. Returns the answer, which must be good."""
+        content = rows if isinstance(rows, bytes) else rows.encode()
+        self.glacier.put("archive", "manifest.csv", storage_class="STANDARD", body=content)
+        status, answer = self.ask("POST", "/create-job", body_for(**fields))
+        assert status == 200, answer
+        return dict(answer)
+
+    def tick(self) -> int:
+        return int(self.call("tick", {})["advanced"])
+
+    def pass_time(self, seconds: float, step: float = 120.0) -> None:
+        """Let time pass, with a tick every two minutes."""
+        for _ in range(int(seconds / step)):
+            self.glacier.clock.advance(step)
+            self.tick()
+
+    def job(self, name: str) -> dict[str, Any]:
+        status, answer = self.ask("GET", "/jobs/{id}", id=name)
+        assert status == 200, answer
+        return dict(answer)
+
+    def ends(self, name: str, *, hours: float = 60, step: float = 600.0) -> dict[str, Any]:
+        """Let time pass until a job has ended, and return what is told of it."""
+        for _ in range(int(hours * HOUR / step)):
+            self.glacier.clock.advance(step)
+            self.tick()
+            if (job := self.job(name))["Status"] != "Restoring":
+                return job
+        raise AssertionError(f"{name} has not ended: {job}")
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        """Take what is in the queue."""
+        found: list[dict[str, Any]] = []
+        client = self.client("sqs")
+        while messages := client.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
+            found += [json.loads(it["Body"]) for it in messages]
+            for it in messages:
+                client.delete_message(QueueUrl=self.queue, ReceiptHandle=it["ReceiptHandle"])
+        return [it for it in found if not name or it["JobId"] == name]
+
+    def item(self, name: str) -> dict[str, Any]:
+        key = {"JobId": {"S": name}}
+        table = self.variables["JOBS_TABLE"]
+        return dict(self.client("dynamodb").get_item(TableName=table, Key=key)["Item"])
+
+    def items(self) -> list[dict[str, Any]]:
+        return list(self.client("dynamodb").scan(TableName=self.variables["JOBS_TABLE"])["Items"])
+
+
+def body_for(**fields: Any) -> dict[str, Any]:
+    """The body of the sample, with these fields."""
+    return {
+        "bucket": "archive",
+        "key": "manifest.csv",
+        "tier": "STANDARD",
+        "expiration_days": 1,
+        "client_tag": "client_tag",
+        **fields,
+    }
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """Run moto's server, of .venv-sam."""
+    from tests.fleet.rig import free_port  # noqa: PLC0415
+
+    port = free_port()
+    command = [tool("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(
+        command, env=os.environ | KEYS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        eventually(lambda: _answers(url), 30)
+        s3 = boto3.session.Session("testing", "testing", region_name=REGION).client("s3", endpoint_url=url)
+        s3.create_bucket(Bucket="code")
+        s3.put_object(Bucket="code", Key="code.zip", Body=b"PK\x05\x06" + bytes(18))  # an empty archive
+        s3.close()
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    import requests  # noqa: PLC0415
+
+    try:
+        return requests.get(f"{url}/moto-api/data.json", timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+@contextmanager
+def app(moto_url: str, *, notify: bool = False) -> Iterator[App]:
+    with GlacierStandIn() as glacier:
+        glacier.faults.restore_rate = None
+        yield App(moto_url, glacier, notify=notify)
+
+
+__all__ = ["ACCOUNT", "FIVE", "HOUR", "App", "Context", "app", "body_for", "moto", "tool", "translated"]
