@@ -317,9 +317,7 @@ class Agent:
         ignores = functools.partial(self.namers.ignore, moment=self._clock.now())
         if len(self._scans) == len(sources):  # before, a source may not yet know that it needs a file, too
             dealt = sum(
-                release_stored(
-                    source, self._ledger, others=set(sources) - {source}, ignores=ignores, now=now
-                )
+                release_stored(source, self._ledger, others=set(sources) - {source}, ignores=ignores, now=now)
                 for source in sources
             )
             self._space.step(self._clock.now())

@@ -69,9 +69,7 @@ def carriers(  # noqa: PLR0913 - all that they stand on
     return made
 
 
-def restoring(
-    config: Config, folder: Path, environment: Mapping[str, str], clock: Clock
-) -> Restoring | None:
+def restoring(config: Config, folder: Path, environment: Mapping[str, str], clock: Clock) -> Restoring | None:
     """Make what brings objects back from archives, where the configuration allows it."""
     if config.restore is None:
         return None

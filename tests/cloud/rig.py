@@ -74,10 +74,6 @@ class App:
             Parameters=[{"ParameterKey": key, "ParameterValue": it} for key, it in parameters.items()],
             Capabilities=["CAPABILITY_IAM"],
         )
-        found = self.client("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
-        self.resources = {
-            it["LogicalResourceId"]: it["PhysicalResourceId"] for it in found if "LogicalResourceId" in it
-        }
         self.functions = {
             it["Handler"].rpartition(".")[2]: it
             for it in self.client("lambda").list_functions()["Functions"]
@@ -86,7 +82,8 @@ class App:
         self.variables = self.functions["change"]["Environment"]["Variables"]
         glacier.bucket(self.variables["REPORTS"])
         glacier.bucket("archive")
-        self.queue = self.resources["Queue"]
+        queue = self.variables["QUEUE"].rpartition(":")[2]
+        self.queue = self.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
         self.client("sns").subscribe(  # moto makes no subscriptions of templates
             TopicArn=self.variables["TOPIC"],
             Protocol="sqs",

@@ -91,7 +91,7 @@ def test_it_is_laid_out_as_by_the_kit_and_holds_what_a_device_needs_and_nothing_
     modules = {
         str(it.relative_to(ROOT))
         for it in (ROOT / "src").rglob("*")
-        if it.suffix in {".py", ".sql", ".typed"}
+        if it.suffix in {".py", ".sql", ".typed", ".html", ".css"}
     }
     with zipfile.ZipFile(archive) as file:
         names = {name for name in file.namelist() if not name.endswith("/")}

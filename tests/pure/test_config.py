@@ -954,12 +954,20 @@ def test_whatever_is_given_beside_what_must_be_there_the_faults_name_it(extra: d
 
 
 def test_objects_have_a_way_of_their_own_that_takes_over_what_stands_at_the_top() -> None:
-    raw = {**MINIMAL, "ObjectKeyPrefix": "top", "After": "Move", "MoveTo": "/sent", "S3": {"Region": "eu-west-1"}}
+    raw = {
+        **MINIMAL,
+        "ObjectKeyPrefix": "top",
+        "After": "Move",
+        "MoveTo": "/sent",
+        "S3": {"Region": "eu-west-1"},
+    }
     (source,), objects = parse(raw).sources, parse(raw).objects
     assert objects is not None
     assert (objects.bucket, objects.prefix, objects.s3.region) == (source.bucket, "top", "eu-west-1")
     assert (objects.after, objects.move_to) == (After.DELETE, None)
-    own = parse({**raw, "Objects": {"BucketName": "reports", "ObjectKeyPrefix": "/", "S3": {"Region": "eu-north-1"}}})
+    own = parse(
+        {**raw, "Objects": {"BucketName": "reports", "ObjectKeyPrefix": "/", "S3": {"Region": "eu-north-1"}}}
+    )
     assert own.objects is not None
     assert (own.objects.bucket, own.objects.prefix, own.objects.s3.region) == ("reports", "", "eu-north-1")
     assert own.sources == (source,)
@@ -981,7 +989,12 @@ def test_keys_of_files_have_no_place_under_objects_and_no_source_may_be_called_s
 
 def test_events_are_switched_one_by_one() -> None:
     events = parse({**MINIMAL, "Events": {"Stored": "false", "failed": False, "HeldSeconds": "60"}}).events
-    assert (events.stored, events.failed, events.quarantined, events.held_seconds) == ("None", False, True, 60.0)
+    assert (events.stored, events.failed, events.quarantined, events.held_seconds) == (
+        "None",
+        False,
+        True,
+        60.0,
+    )
     assert parse({**MINIMAL, "Events": {"Stored": True}}).events.stored == "All"
     with pytest.raises(ConfigFaults, match=r"Events\.Stored: .*write true, Posted or false"):
         parse({**MINIMAL, "Events": {"Stored": "maybe"}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ class Lambdas:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._made: tuple[dict[str, str], Work] | None = None
         logging.getLogger().setLevel(logging.INFO)
 
     def change(self, event: Event, _context: Any) -> Event:
@@ -64,21 +64,17 @@ class Lambdas:
         return {"batchItemFailures": []}
 
     def _listed(self, after: str | None) -> Event:
-        rows, more = self._table.page(after)
+        rows, more = self._work.page(after)
         return {"jobs": [_shown(row) for row in rows], **({"next": more} if more else {})}
 
     @property
-    def _table(self) -> Table:
-        return _table(os.environ["JOBS_TABLE"])
-
-    @property
     def _work(self) -> Work:
-        return Work(_settings(os.environ), self._table, os.environ, self._clock)
-
-
-@functools.lru_cache(maxsize=1)
-def _table(name: str) -> Table:
-    return Table(name)
+        """All jobs. Made once, for as long as the environment stays as it is."""
+        environment = dict(os.environ)
+        if self._made is None or self._made[0] != environment:
+            table = Table(environment["JOBS_TABLE"])
+            self._made = environment, Work(_settings(environment), table, environment, self._clock)
+        return self._made[1]
 
 
 def _settings(environment: Mapping[str, str]) -> Settings:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.cloud.request import Order
     from tidegate.cloud.table import Row, Table
-    from tidegate.restore.connect import Ways
 
 SOON = 20_000
 """Up to so many objects are planned while the caller waits; API Gateway waits 29 seconds."""
@@ -82,6 +81,7 @@ class Work:
         self._table = table
         self._environment = environment
         self._clock = clock
+        self._ways = connect({}, environment, wall=clock.wall)
 
     def create(self, order: Order) -> dict[str, Any]:
         """Take an order, and answer as soon as it is written down; small ones are begun, too.
@@ -118,6 +118,10 @@ class Work:
             raise NoSuchJob(f"there is no job {name[:80]} (any more)")
         return row
 
+    def page(self, after: str | None) -> tuple[list[Row], str | None]:
+        """Return some rows, and where the next ones begin; None after the last."""
+        return self._table.page(after)
+
     def tick(self, has_time: Callable[[], bool]) -> int:
         """Bring on all jobs that are due, as long as there is time. Returns how many were."""
         done = 0
@@ -140,13 +144,13 @@ class Work:
         row = self._table.lease(name, now, now + LEASE_SECONDS)
         if row is None:
             return False
-        with self._sparing(row), tempfile.TemporaryDirectory() as folder, self._ways() as ways:
+        with self._sparing(row), tempfile.TemporaryDirectory() as folder:
             restore = Path(folder) / "restore"
             restore.mkdir()
-            self._fetch(ways, row["Journal"], restore / f"{name}.job")
+            self._fetch(row["Journal"], restore / f"{name}.job")
             if row["Listed"]:
-                self._fetch(ways, row["Listed"], restore / f"{name}.keys")
-            self._bring_on(row, Path(folder), ways)
+                self._fetch(row["Listed"], restore / f"{name}.keys")
+            self._bring_on(row, Path(folder))
         return True
 
     @contextlib.contextmanager
@@ -162,19 +166,20 @@ class Work:
         """Write a job down, and begin with it if it is small."""
         spec = self._spec(order, name)
         check(spec)
-        with tempfile.TemporaryDirectory() as folder, self._ways() as ways:
+        with tempfile.TemporaryDirectory() as folder:
             jobs = self._jobs(Path(folder))
             buckets: set[str] = set()
             count = 0
 
             def rows() -> Iterator[tuple[str, str, str]]:
                 nonlocal count
-                for found in manifest(self._stream(ways, order)):
+                for found in manifest(self._stream(order)):
                     buckets.add(found[0])
                     count += 1
                     yield found
 
-            count -= jobs.create(spec, rows())
+            twice = jobs.create(spec, rows())
+            count -= twice
             if not count:
                 raise ConfigFaults(["key: the manifest names no object"])
             if self._settings.notify:
@@ -187,8 +192,8 @@ class Work:
                 "Created": now,
                 "Buckets": sorted(buckets)[:100],
                 "Total": count,
-                "Journal": self._keep(ways, name, Path(folder) / "restore" / f"{name}.job"),
-                "Listed": self._keep(ways, name, Path(folder) / "restore" / f"{name}.keys"),
+                "Journal": self._keep(name, Path(folder) / "restore" / f"{name}.job"),
+                "Listed": self._keep(name, Path(folder) / "restore" / f"{name}.keys"),
                 "Status": Status.RESTORING.value,
                 "Active": "yes",
                 "Due": now,
@@ -198,19 +203,19 @@ class Work:
             }
             if self._table.add(row) and row["Lease"]:
                 with self._sparing(row):
-                    self._bring_on(row, Path(folder), ways)
+                    self._bring_on(row, Path(folder))
 
-    def _stream(self, ways: Ways, order: Order) -> Any:
+    def _stream(self, order: Order) -> Any:
         """Open the manifest. Raises `ConfigFaults` if that cannot be."""
         try:
-            stream = ObjectStream(ways.archive, order.bucket, order.key)
+            stream = ObjectStream(self._ways.archive, order.bucket, order.key)
         except S3Error as error:
             raise ConfigFaults([f"key: s3://{order.bucket}/{order.key} cannot be read: {error}"]) from error
         if stream.size > MANIFEST_BYTES:
             raise ConfigFaults([f"key: the manifest has {stream.size} bytes; {MANIFEST_BYTES} are the most"])
         return io.BufferedReader(stream, 2**20)
 
-    def _bring_on(self, row: Row, folder: Path, ways: Ways) -> None:
+    def _bring_on(self, row: Row, folder: Path) -> None:
         """Do what is due for a job whose file is in the folder, and whose lease is ours."""
         name, jobs = row["JobId"], self._jobs(folder)
         if row["Wish"]:
@@ -224,7 +229,7 @@ class Work:
             events = journal.events(row["Told"])
         is_over = wait is None
         changes = {
-            "Journal": self._keep(ways, name, folder / "restore" / f"{name}.job"),
+            "Journal": self._keep(name, folder / "restore" / f"{name}.job"),
             "Listed": row["Listed"] if phase in (Phase.READING, Phase.PLANNING) else "",
             "Status": said["status"],
             "BatchJobId": ",".join(it["id"] for it in said["batchJobs"] if it["id"]),
@@ -234,7 +239,7 @@ class Work:
         if not self._table.commit(row, changes):
             log.warning("somebody else has taken over the job %s", name)
             return
-        told, is_stuck = self._publish(ways, events, row["Told"])
+        told, is_stuck = self._publish(events, row["Told"])
         last: Row = {"Told": told, "Lease": 0, "Hinted": row["Hint"]}
         if is_stuck:
             last["Due"] = self._now() + _AGAIN_SECONDS
@@ -242,9 +247,9 @@ class Work:
             last["Expires"] = self._now() + KEPT_SECONDS
         self._table.commit(row, last, ends=is_over and not is_stuck)
 
-    def _publish(self, ways: Ways, events: list[tuple[int, dict[str, Any]]], told: int) -> tuple[int, bool]:
+    def _publish(self, events: list[tuple[int, dict[str, Any]]], told: int) -> tuple[int, bool]:
         """Publish events in their order. Returns the number of the last one, and whether some are left."""
-        topic = Topic(ways.messages, self._settings.topic)
+        topic = Topic(self._ways.messages, self._settings.topic)
         for number, event in events:
             try:
                 topic.send(event)
@@ -256,22 +261,22 @@ class Work:
 
     # The files of jobs
 
-    def _keep(self, ways: Ways, name: str, path: Path) -> str:
+    def _keep(self, name: str, path: Path) -> str:
         """Store a file under a new name, which is returned."""
         key = f"jobs/{name}/{uuid.uuid4().hex}{path.suffix}"
         with path.open("rb") as file:
             body = Body(file.fileno(), path.stat().st_size)
-            ways.s3.put(self._settings.reports, key, body, algorithm=best())
+            self._ways.s3.put(self._settings.reports, key, body, algorithm=best())
         return key
 
-    def _fetch(self, ways: Ways, key: str, path: Path) -> None:
+    def _fetch(self, key: str, path: Path) -> None:
         bucket = self._settings.reports
-        stored = ways.archive.stored(bucket, key)
+        stored = self._ways.archive.stored(bucket, key)
         size = stored.size or 0
         with path.open("wb") as file:
             for start in range(0, size, _PIECE):
                 end = min(size, start + _PIECE)
-                file.write(ways.archive.piece(bucket, key, "", stored.etag, start, end))
+                file.write(self._ways.archive.piece(bucket, key, "", stored.etag, start, end))
 
     # Parts
 
@@ -294,14 +299,6 @@ class Work:
 
     def _jobs(self, folder: Path) -> Jobs:
         return Jobs(folder, environment=self._environment, clock=self._clock)
-
-    @contextlib.contextmanager
-    def _ways(self) -> Iterator[Ways]:
-        ways = connect({}, self._environment, wall=self._clock.wall)
-        try:
-            yield ways
-        finally:
-            ways.close()
 
     def _now(self) -> int:
         return int(self._clock.wall())

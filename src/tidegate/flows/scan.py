@@ -65,7 +65,6 @@ class Scan:
         if seconds is not None:
             self.next_seconds = seconds if self.next_seconds is None else min(self.next_seconds, seconds)
 
-
     def hold_briefly(self, path: str, why: Hold, seconds: float) -> None:
         """The same where there may be a hundred thousand: only the first to go counts."""
         if len(self.held) < SAMPLES or self.next_seconds is None or seconds < self.next_seconds:
