@@ -1,7 +1,7 @@
 # make demo    see it work, on stand-ins that run on this machine (make demo CONFIG=my.yaml: your own configuration)
-# make test    formatting, lint, types and every test; then the same tests on each other CPython from 3.10 on
-#              that is here, on PATH or in pyenv, but for those marked slow: they run whole processes for long,
-#              and what differs between versions shows in the others
+# make test    formatting, lint, types and every test; then, on each other CPython from 3.10 on that is here, on PATH or
+#              in pyenv: on the oldest all tests but those marked slow, which run whole processes for long; on the
+#              rest those of the core, where what differs between versions shows
 # make bench   the figures of bench/RESULTS.md (make bench FLAGS="--quick": a first look)
 # make soak    ten minutes of faults, kills and writers, and what was lost in them (make soak SECONDS=60: shorter)
 # make component   the Greengrass component, in greengrass-build/ (make component BUCKET=my-artifacts: where its zip
@@ -18,14 +18,17 @@ test: .venv/ready .venv-sam/ready
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n 3
 	@mine=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | tr "\n" " "); \
+		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | sort -V | tr "\n" " "); \
 		$(MAKE) --no-print-directory other-pythons OTHERS="$$others"
+
+CORE = tests/pure tests/parts tests/store tests/direct tests/wire
 
 other-pythons:
 	@test -z "$(OTHERS)" || $(MAKE) --no-print-directory -j 2 $(OTHERS:%=.venv-%/ready)
-	@for version in $(OTHERS); do \
-		echo "Python $$version, all tests but the slow ones:"; \
-		.venv-$$version/bin/python -m pytest -n 4 -m "not slow" -p no:cacheprovider || exit 1; \
+	@tests=tests; for version in $(OTHERS); do \
+		echo "Python $$version, $$tests without the slow ones:"; \
+		.venv-$$version/bin/python -m pytest -n 4 -m "not slow" -p no:cacheprovider $$tests || exit 1; \
+		tests="$(CORE)"; \
 	done
 
 bench: .venv/ready
