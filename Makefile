@@ -45,7 +45,7 @@ component: .venv/ready
 
 clean:
 	rm -rf .venv .venv-* build zip-build greengrass-build src/*.egg-info
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf cloud/.aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment .venv is made with the Python to prefer, .venv-3.x with that version.

@@ -126,6 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     rounds, seconds, rest = (1, 3, 5) if options.quick else (5, 20, 30)
     rows = []
+    load = os.getloadavg()[0]
     with _rig() as rig:
         rig.start()
         rows += at_rest(rig, rest)
@@ -135,7 +136,10 @@ def main() -> None:
     with _rig() as rig:
         rig.start()
         rows += posts(rig, seconds)
-    head = f"`python bench/routes.py --write` on {time.strftime('%Y-%m-%d')} on {machine()}."
+    head = (
+        f"`python bench/routes.py --write` on {time.strftime('%Y-%m-%d')} on {machine()}."
+        f" Load of the machine before: {load:.1f}; other work than ours slows it down for all."
+    )
     text = "\n".join([head, "", "| what | measured | goal | met |", "|---|---|---|---|", *rows])
     print(text)
     if options.write:

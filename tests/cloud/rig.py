@@ -18,7 +18,7 @@ import boto3
 
 from tests.helpers import eventually
 from tests.restore.rig import VirtualClock
-from tests.standins.glacier import ACCOUNT, GlacierStandIn
+from tests.standins.glacier import GlacierStandIn
 from tidegate.cloud.handlers import Lambdas
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ BIN = ROOT / ".venv-sam" / "bin"
 REGION = "us-east-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
 HOUR = 3600.0
+SIX = {
+    *("SNSTopic", "SQSQueue", "ReportBucket"),
+    *("BulkJobId", "TotalFilesRequested", "BatchOperation"),
+}
 FIVE = ("JobId", "BatchJobId", "Status", "ProgressPercent", "FailedBatchFiles")
 
 
@@ -64,6 +68,7 @@ class App:
 
     def __init__(self, moto: str, glacier: GlacierStandIn, *, notify: bool) -> None:
         self._moto = moto
+        self._clients: dict[str, Any] = {}
         self.glacier = glacier
         self.lambdas = Lambdas(VirtualClock(glacier))  # type: ignore[arg-type]
         name = f"app-{uuid.uuid4().hex[:8]}"
@@ -92,8 +97,22 @@ class App:
         )
 
     def client(self, service: str) -> Any:
-        session = boto3.session.Session("testing", "testing", region_name=REGION)
-        return session.client(service, endpoint_url=self._moto)
+        if service not in self._clients:
+            session = boto3.session.Session("testing", "testing", region_name=REGION)
+            self._clients[service] = session.client(service, endpoint_url=self._moto)
+        return self._clients[service]
+
+    @property
+    def s3(self) -> Any:
+        """An unmodified boto3, at the stand-in."""
+        if "stand-in" not in self._clients:
+            self._clients["stand-in"] = self.glacier.client("s3")
+        return self._clients["stand-in"]
+
+    def close(self) -> None:
+        self.lambdas.close()
+        for client in self._clients.values():
+            client.close()
 
     # Called as Lambda and API Gateway call it
 
@@ -227,7 +246,8 @@ def _answers(url: str) -> bool:
 def app(moto_url: str, *, notify: bool = False) -> Iterator[App]:
     with GlacierStandIn() as glacier:
         glacier.faults.restore_rate = None
-        yield App(moto_url, glacier, notify=notify)
-
-
-__all__ = ["ACCOUNT", "FIVE", "HOUR", "App", "Context", "app", "body_for", "moto", "tool", "translated"]
+        made = App(moto_url, glacier, notify=notify)
+        try:
+            yield made
+        finally:
+            made.close()

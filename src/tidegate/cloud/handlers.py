@@ -63,6 +63,12 @@ class Lambdas:
         self._work.hint(buckets)
         return {"batchItemFailures": []}
 
+    def close(self) -> None:
+        """Hang up. What is asked next dials anew."""
+        if self._made is not None:
+            self._made[1].close()
+        self._made = None
+
     def _listed(self, after: str | None) -> Event:
         rows, more = self._work.page(after)
         return {"jobs": [_shown(row) for row in rows], **({"next": more} if more else {})}
@@ -72,6 +78,7 @@ class Lambdas:
         """All jobs. Made once, for as long as the environment stays as it is."""
         environment = dict(os.environ)
         if self._made is None or self._made[0] != environment:
+            self.close()
             table = Table(environment["JOBS_TABLE"])
             self._made = environment, Work(_settings(environment), table, environment, self._clock)
         return self._made[1]

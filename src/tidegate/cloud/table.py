@@ -27,6 +27,10 @@ class Table:
         self._name = name
         self._client = boto3.client("dynamodb")
 
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
     def add(self, row: Row) -> bool:
         """Write a new row. Tells whether there was none of this job."""
         return self._tried("put_item", Item=_written(row), ConditionExpression="attribute_not_exists(JobId)")
@@ -115,12 +119,15 @@ class Table:
 def add_event_bridge(bucket: str) -> None:
     """Have a bucket tell EventBridge what happens, and leave all else that it tells as it is."""
     client = boto3.client("s3")
-    before = client.get_bucket_notification_configuration(Bucket=bucket)
-    before.pop("ResponseMetadata", None)
-    if "EventBridgeConfiguration" not in before:
-        client.put_bucket_notification_configuration(
-            Bucket=bucket, NotificationConfiguration={**before, "EventBridgeConfiguration": {}}
-        )
+    try:
+        before = client.get_bucket_notification_configuration(Bucket=bucket)
+        before.pop("ResponseMetadata", None)
+        if "EventBridgeConfiguration" not in before:
+            client.put_bucket_notification_configuration(
+                Bucket=bucket, NotificationConfiguration={**before, "EventBridgeConfiguration": {}}
+            )
+    finally:
+        client.close()
 
 
 def _written(row: Mapping[str, Any]) -> dict[str, Any]:

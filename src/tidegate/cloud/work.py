@@ -45,6 +45,9 @@ LEASE_SECONDS = 960
 
 MANIFEST_BYTES = 2**28
 HINT_SECONDS = 300
+HOPELESS_SECONDS = 6 * 86_400
+"""A job has five days; one that cannot be run has ended after a sixth."""
+
 _AGAIN_SECONDS = 60
 _PIECE = 8 * 2**20
 
@@ -82,6 +85,11 @@ class Work:
         self._environment = environment
         self._clock = clock
         self._ways = connect({}, environment, wall=clock.wall)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._ways.close()
+        self._table.close()
 
     def create(self, order: Order) -> dict[str, Any]:
         """Take an order, and answer as soon as it is written down; small ones are begun, too.
@@ -160,7 +168,28 @@ class Work:
             yield
         except Exception:
             log.exception("the job %s cannot be brought on, and is tried again", row["JobId"])
-            self._table.commit(row, {"Lease": 0, "Due": self._now() + _AGAIN_SECONDS})
+            if self._now() > row["Created"] + HOPELESS_SECONDS:
+                self._give_up(row)
+            else:
+                self._table.commit(row, {"Lease": 0, "Due": self._now() + _AGAIN_SECONDS})
+
+    def _give_up(self, row: Row) -> None:
+        """End a job that nobody could run for longer than it had time. Its end is told all the same."""
+        told = json.loads(row["State"] or "{}")
+        detail = {"eventId": f"{row['JobId']}-lost", "reason": "it could not be run; the log says why"}
+        event = {
+            "JobId": row["JobId"],
+            "BatchJobId": row["BatchJobId"],
+            "Status": Status.TIMEOUT.value,
+            "ProgressPercent": str(told.get("percent", 0)),
+            "FailedBatchFiles": str(told.get("counts", {}).get("failed", 0)),
+            "detail": detail,
+        }
+        _, is_stuck = self._publish([(row["Told"] + 1, event)], row["Told"])
+        changes: Row = {"Lease": 0, "Due": self._now() + _AGAIN_SECONDS}
+        if not is_stuck:
+            changes |= {"Status": Status.TIMEOUT.value, "Expires": self._now() + KEPT_SECONDS}
+        self._table.commit(row, changes, ends=not is_stuck)
 
     def _add(self, order: Order, name: str) -> None:
         """Write a job down, and begin with it if it is small."""

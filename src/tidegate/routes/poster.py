@@ -232,7 +232,10 @@ class Poster:
         site.ledger.posts.offer(posts, now=site.clock.wall())
         site.agent.send_now()
         for order in orders:
-            self._guarded(order, self._wait, site, order)
+            if order.posting.wait == 0 and len(order.transfers) == len(order.bodies):
+                self._guarded(order, self._tell, order, "new")  # nobody waits, and nothing is to be asked
+            else:
+                self._guarded(order, self._wait, site, order)
 
     def _wait(self, site: Site, order: Order) -> None:
         """Answer when all of it is stored, or its time is over."""
@@ -272,7 +275,7 @@ class Poster:
     def _stands(self, order: Order, why: str, site: Site | None) -> list[tuple[State, str]]:
         """Look where the promises of a request stand. What cannot be looked at is durable, and waits."""
         ids = [bytes.fromhex(one["id"]) for one in order.listed]
-        if why == "ended":
+        if why in ("ended", "new"):
             return [(State.READY, "")] * len(ids)
         try:
             if site:
