@@ -1,7 +1,6 @@
 # make demo    see it work, on stand-ins that run on this machine (make demo CONFIG=my.yaml: your own configuration)
-# make test    formatting, lint, types and every test; then, on each other CPython from 3.10 on that is here, on PATH or
-#              in pyenv: on the oldest all tests but those marked slow, which run whole processes for long; on the
-#              rest those of the core, where what differs between versions shows
+# make test    formatting, lint, types and every test; then the tests of the core on each other CPython from 3.10 on that
+#              is here, on PATH or in pyenv, but for those marked slow, which run whole processes for long
 # make bench   the figures of bench/RESULTS.md (make bench FLAGS="--quick": a first look)
 # make soak    ten minutes of faults, kills and writers, and what was lost in them (make soak SECONDS=60: shorter)
 # make component   the Greengrass component, in greengrass-build/ (make component BUCKET=my-artifacts: where its zip
@@ -18,17 +17,16 @@ test: .venv/ready .venv-sam/ready
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n 3
 	@mine=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | sort -V | tr "\n" " "); \
+		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | tr "\n" " "); \
 		$(MAKE) --no-print-directory other-pythons OTHERS="$$others"
 
 CORE = tests/pure tests/parts tests/store tests/direct tests/wire
 
 other-pythons:
 	@test -z "$(OTHERS)" || $(MAKE) --no-print-directory -j 2 $(OTHERS:%=.venv-%/ready)
-	@tests=tests; for version in $(OTHERS); do \
-		echo "Python $$version, $$tests without the slow ones:"; \
-		.venv-$$version/bin/python -m pytest -n 4 -m "not slow" -p no:cacheprovider $$tests || exit 1; \
-		tests="$(CORE)"; \
+	@for version in $(OTHERS); do \
+		echo "Python $$version, the core, all tests but the slow ones:"; \
+		.venv-$$version/bin/python -m pytest -n 4 -m "not slow" -p no:cacheprovider $(CORE) || exit 1; \
 	done
 
 bench: .venv/ready
@@ -56,11 +54,10 @@ define make_venv
 @touch $@
 endef
 
-# That of the cloud app is made with the Python of its Lambdas, because `sam build` asks for that.
+# That of the cloud app is made with the Python of its Lambdas if that is here: `sam build` asks for it.
 .venv-sam/ready: requirements_sam.txt
-	@python=$$(.ci/pythons | awk '$$1 == "3.13" { print $$2; exit }') && test -n "$$python" || \
-		{ echo "the tests of the cloud app need Python 3.13, on PATH or in pyenv, and found none" >&2; exit 1; } && \
-		echo "making $(@D) with $$python" && "$$python" -m venv $(@D) && \
+	@python=$$(.ci/pythons | awk '$$1 == "3.13" { found = $$2 } NR == 1 { first = $$2 } END { print found ? found : first }') && \
+		test -n "$$python" && echo "making $(@D) with $$python" && "$$python" -m venv $(@D) && \
 		{ $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $< || \
 		{ echo "the tests of the cloud app need aws-sam-cli from PyPI, which cannot be reached" >&2; exit 1; }; } && \
 		touch $@

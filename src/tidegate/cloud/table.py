@@ -64,10 +64,10 @@ class Table:
             job, {"Lease": until}, "attribute_exists(Active) AND Lease < :now", {":now": now}
         )
 
-    def commit(self, row: Row, changes: Mapping[str, Any], *, ends: bool = False) -> bool:
-        """Write down what came of working at a job. Tells whether it was still ours. `ends` its activity."""
+    def commit(self, row: Row, changes: Mapping[str, Any], *, ends: bool = False) -> Row | None:
+        """Write down what came of working at a job; None if it is not ours any more. `ends` its activity."""
         condition, values = "Lease = :mine", {":mine": row["Lease"]}
-        return self._changed(row["JobId"], changes, condition, values, ends=ends) is not None
+        return self._changed(row["JobId"], changes, condition, values, ends=ends)
 
     def wish(self, job: str, now: int) -> bool:
         """Have a job cancelled. Tells whether it was active."""

@@ -265,13 +265,16 @@ class Work:
             "State": json.dumps(said),
             "Due": self._now() + int(wait or 0),
         }
-        if not self._table.commit(row, changes):
+        new = self._table.commit(row, changes)
+        if new is None:
             log.warning("somebody else has taken over the job %s", name)
             return
         told, is_stuck = self._publish(events, row["Told"])
         last: Row = {"Told": told, "Lease": 0, "Hinted": row["Hint"]}
         if is_stuck:
             last["Due"] = self._now() + _AGAIN_SECONDS
+        elif new["Wish"] != row["Wish"]:  # it came while we were at it
+            last["Due"] = self._now()
         if is_over and not is_stuck:
             last["Expires"] = self._now() + KEPT_SECONDS
         self._table.commit(row, last, ends=is_over and not is_stuck)
