@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import ConfigFaults, Locked, TidegateError
@@ -72,8 +72,11 @@ class Jobs:
 
     def names(self) -> list[str]:
         """All jobs here, the oldest first."""
-        found = self._folder.glob("*.job") if self._folder.is_dir() else ()
-        return [path.stem for path in sorted(found, key=lambda path: path.stat().st_ctime_ns)]
+        found = []
+        for path in self._folder.glob("*.job") if self._folder.is_dir() else ():
+            with suppress(FileNotFoundError):  # it has just been forgotten
+                found.append((path.stat().st_ctime_ns, path.stem))
+        return [name for _, name in sorted(found)]
 
     @contextmanager
     def journal(self, name: str, *, read_only: bool = True) -> Iterator[Journal]:
