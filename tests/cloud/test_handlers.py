@@ -259,8 +259,19 @@ def test_a_job_that_takes_too_long_ends_with_timeout(cloud: App) -> None:
     assert ends(cloud.events(answer["BulkJobId"])) == ["Timeout"]
 
 
+def one_at_a_time(cloud: App) -> None:
+    """Have moto look at a condition and write in one step, as DynamoDB does: it takes two, and many threads."""
+    gate = threading.Lock()
+    table = cloud.lambdas._made[1]._table  # type: ignore[index]
+    events = table._client.meta.events
+    events.register("before-call.dynamodb", lambda **_: gate.acquire() and None)
+    events.register("after-call.dynamodb", lambda **_: gate.release())
+    events.register("after-call-error.dynamodb", lambda **_: gate.release())
+
+
 def test_ticks_at_the_same_time_tell_everything_once(cloud: App) -> None:
     name = cloud.order(rows(some(cloud, 20)))["BulkJobId"]
+    one_at_a_time(cloud)
     for _ in range(24):
         cloud.glacier.clock.advance(1800.0)
         crowd = [threading.Thread(target=cloud.lambdas._made[1].advance, args=(name,)) for _ in range(3)]  # type: ignore[index]
