@@ -107,7 +107,7 @@ def test_closing_leaves_no_thread_and_no_subscription(standin, connect, routes, 
     one.close()
     eventually(lambda: not topics(standin))
     assert {it for it in threading.enumerate() if it not in between and not it.daemon} == set()
-    eventually(lambda: {it.name for it in threading.enumerate()} <= {it.name for it in between})
+    eventually(lambda: {it.name for it in ours()} <= {it.name for it in between})
 
 
 @pytest.mark.parametrize(

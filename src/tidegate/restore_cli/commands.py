@@ -203,7 +203,8 @@ def _report(options: argparse.Namespace, journal: Journal, seen: int) -> int:
     """Print new events, or draw a line; return the number of the last event."""
     if _wants_json(options):
         for number, event in journal.events(seen):
-            print(json.dumps(event), flush=True)
+            sys.stdout.write(f"{json.dumps(event)}\n")  # in one piece: other jobs write, too
+            sys.stdout.flush()
             seen = number
         return seen
     said = render.state(journal)
