@@ -178,12 +178,12 @@ def test_when_it_is_killed_each_file_is_stored_all_the_same(on_faulty, caplog) -
 
 def test_it_ends_with_the_process_that_it_works_for() -> None:
     ours = (
-        f"import sys, time; sys.path = {sys.path!r}\n"
+        f"import sys, threading; sys.path = {sys.path!r}\n"
         "from tidegate.carry.direct.annex import Annex\n"
         "annex = Annex(None, None, load=None, fits=None, stored=None, left=None)\n"
         "annex._endpoint()\n"
         "print(annex._child.pid, flush=True)\n"
-        "time.sleep(60)\n"
+        "threading.Event().wait(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", ours], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
