@@ -932,7 +932,7 @@ VALUES = st.recursive(
 def test_whatever_is_given_it_is_a_configuration_or_a_list_of_faults(raw: object) -> None:
     result = outcome(raw)
     if isinstance(result, Config):
-        assert result.sources
+        assert result.sources or result.restore or result.objects or result.home
     else:
         assert result
         assert all(": " in fault and fault.isprintable() for fault in result)

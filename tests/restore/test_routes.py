@@ -253,7 +253,10 @@ def test_nothing_is_restored_unless_the_configuration_says_so(tmp_path: Path) ->
     ):
         with pytest.raises(ConfigFaults, match=words):
             parse({"Restore": raw})
-    assert parse({"Restore": {"Buckets": ["archive"]}}).restore is None
+    source = {"PathName": "/data/*.csv", "BucketName": "bucket"}
+    assert parse({**source, "Restore": {"Buckets": ["archive"]}}).restore is None
+    with pytest.raises(ConfigFaults, match="PathName: is missing"):  # there would be nothing to do
+        parse({"Restore": {"Buckets": ["archive"]}})
 
 
 @pytest.mark.parametrize("route", [it for it in BLOCKS if it.startswith("restore/")])

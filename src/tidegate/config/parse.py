@@ -286,7 +286,7 @@ def parse(raw: Mapping[str, object]) -> Config:
     settings = home_of(home, faults) if "home" in top else None
     restore = _restore(top, faults)
     objects = _objects(top, faults)
-    drafts = list(_drafts(top, faults))
+    drafts = list(_drafts(top, faults, restores=restore is not None))
     downloads, sockets = _inward(top, faults)
     for draft in (*drafts, *sockets):
         check(draft, faults)
@@ -313,7 +313,7 @@ def _restore(top: dict[str, Any], faults: list[str]) -> RestoreSettings | None:
     return restore_of(own, lambda: S3Settings(**{key.field: draft.get_s3(key.field) for key in S3}), faults)
 
 
-def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[Draft]:
+def _drafts(top: dict[str, Any], faults: list[str], *, restores: bool) -> Iterator[Draft]:
     """Find the source that the top level describes, if it does, and those with a name."""
     given = {key.field: top[key.field] for key in SOURCE if key.field in top}
     shorthand = "glob" in given
@@ -322,7 +322,7 @@ def _drafts(top: dict[str, Any], faults: list[str]) -> Iterator[Draft]:
     shared = {name: value for name, value in given.items() if name != "glob"}
     before = len(faults)
     named = entries(top.get("sources", {}), "Sources", faults)
-    alone = {"objects", "home", "restore"} & top.keys()  # enough without any source
+    alone = restores or {"objects", "home"} & top.keys()  # enough without any source
     if not shorthand and not named and not alone and len(faults) == before:
         fault(
             faults,
