@@ -75,12 +75,13 @@ def desk(routes: Echo) -> Iterator[Desk]:
 
 @pytest.fixture
 def door(standin: NucleusStandIn, connect: Any, desk: Desk) -> Iterator[Callable[..., TopicDoor]]:
-    """Open a door, locally or (cloud=True) on IoT Core."""
+    """Open a door, locally or (cloud=True) on IoT Core, by a line of its own kind if that is named."""
     with contextlib.ExitStack() as stack:
 
-        def open_one(base: str = "tidegate", *, cloud: bool = False, **more: Any) -> TopicDoor:
-            nucleus = connect(standin)
-            line = Cloud(nucleus) if cloud else Local(nucleus)
+        def open_one(
+            base: str = "tidegate", *, cloud: bool = False, kind: type[Local] = Local, **more: Any
+        ) -> TopicDoor:
+            line = (Cloud if cloud else kind)(connect(standin))
             one = TopicDoor(line, base, desk, steady=time.monotonic, **{"pace": QUICK, **more})
             stack.callback(one.join, 5)
             stack.callback(one.stop)

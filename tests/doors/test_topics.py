@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.doors.conftest import QUICK
 from tests.helpers import eventually
 from tests.standins.nucleus import CLASSIC, COMPONENT, NucleusStandIn
+from tidegate.doors.line import Local
 from tidegate.doors.topics import DEEP_ROUTES, Pace
 from tidegate.routes import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidegate.ipc import Nucleus
 
 NEVER = Pace(pulse=3600.0, echo=3600.0)
 KILLER = {"list": list(range(60))}
@@ -133,6 +139,34 @@ def test_a_subscription_that_the_nucleus_ends_is_made_again_at_once(standin, doo
     door(pace=Pace(pulse=3600.0, echo=3600.0, rest=0.01))
     eventually(lambda: is_open(standin))
     assert standin.end_subscriptions("tidegate/+/+") == 1
+    eventually(lambda: is_open(standin))
+    assert standin.request("tidegate/statistics/get", {})[0] == "accepted"
+
+
+class SlowToTell(Local):
+    """A line whose first subscription has ended again before the door is told that it began."""
+
+    def __init__(self, nucleus: Nucleus) -> None:
+        super().__init__(nucleus)
+        self.nucleus = nucleus
+        self.subscribe = self.subscribe_late
+        self.ends = threading.Event()
+
+    def subscribe_late(
+        self, topics: str, heard: Callable[[str, bytes], None], ended: Callable[[], None]
+    ) -> Callable[[], None]:
+        def end() -> None:
+            ended()
+            self.ends.set()
+
+        hang_up = self.nucleus.subscribe_local(topics, heard, end)
+        assert self.ends.wait(10)
+        return hang_up
+
+
+def test_a_subscription_that_ends_before_its_beginning_is_told_is_made_again(standin, door) -> None:
+    door(pace=Pace(pulse=3600.0, echo=3600.0, rest=0.01), kind=SlowToTell)
+    eventually(lambda: standin.end_subscriptions("tidegate/+/+"))
     eventually(lambda: is_open(standin))
     assert standin.request("tidegate/statistics/get", {})[0] == "accepted"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,8 @@ class TopicDoor:
         self._steady = steady
         self._pulse_topic = f"{base}/{PULSE}/{secrets.token_hex(6)}{routes.removeprefix(ROUTES)}"
         self._hang_up: Callable[[], None] | None = None
-        self._subscriptions = 0  # the number of the one in use
-        self._has_ended = self._is_closed = False
+        self._ended = threading.Event()  # the subscription in use has
+        self._is_closed = False
         self._retry = pace.retry
         self._rest = pace.rest
         self._renew_at = 0.0
@@ -125,7 +126,7 @@ class TopicDoor:
         now = self._steady()
         if self._hang_up is None:
             return self._subscribe(now)
-        if self._has_ended or self._missed > 1:
+        if self._ended.is_set() or self._missed > 1:
             return max(0.0, self._renew_at - now) or self._subscribe(now)
         if self._due is None:
             return max(0.0, self._next_pulse - now) or self._send_pulse(now)
@@ -143,9 +144,9 @@ class TopicDoor:
         return 0.0
 
     def _subscribe(self, now: float) -> float:
-        number = self._subscriptions + 1
+        ended = threading.Event()  # which may be told before we are told that it began
         try:
-            hang_up = self._line.subscribe(self._topics, self._hear, functools.partial(self._end, number))
+            hang_up = self._line.subscribe(self._topics, self._hear, functools.partial(self._end, ended))
         except TidegateError as err:
             self._say(err)
             longest = self._pace.longest_refusal if isinstance(err, NotAllowed) else self._pace.longest_retry
@@ -161,7 +162,7 @@ class TopicDoor:
                 "the subscription to %s had died, and was made anew (%s)", self._topics, self._line.name
             )
             before()
-        self._subscriptions, self._has_ended, self._missed, self._due = number, False, 0, None
+        self._ended, self._missed, self._due = ended, 0, None
         self._retry, self._said = self._pace.retry, ""
         self._renew_at, self._rest = now + self._rest, min(2 * self._rest, self._pace.longest_rest)
         self._next_pulse = now
@@ -193,10 +194,9 @@ class TopicDoor:
 
     # Called in threads that are not ours
 
-    def _end(self, number: int) -> None:
-        if number == self._subscriptions:  # those before were ended by us
-            self._has_ended = True
-            self._loop.nudge()
+    def _end(self, ended: threading.Event) -> None:
+        ended.set()
+        self._loop.nudge()
 
     def _hear(self, topic: str, payload: bytes) -> None:
         if self._is_closed:
