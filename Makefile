@@ -8,6 +8,9 @@
 # make clean   away with everything that these have made
 .PHONY: demo test other-pythons bench soak component clean
 
+# Tests start hundreds of processes; none shall compile again what another has.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: .venv/ready
 	@.venv/bin/python examples/demo.py $(if $(CONFIG),--config "$(CONFIG)")
 

@@ -400,9 +400,11 @@ class Agent:
         }
 
     def _source_report(self, name: str) -> SourceReport:
-        space = self._space.report().get(name, "")
+        free, full = self._space.room(name)
+        text = self._space.report().get(name, "")
+        space: dict[str, Any] = {"space": text, "free_bytes": free, "full_seconds": full}
         if name not in self._scans:
-            return SourceReport(space=space)
+            return SourceReport(**space)
         at, scan = self._scans[name]
         return SourceReport(
             **(self._cycle_report(name) if name in self._cycles else self._round_report(name, at)),
@@ -411,7 +413,7 @@ class Agent:
             holds={why.value: count for why, count in scan.holds.items()},
             held=[HeldFile(path=held.path, why=held.why.value, seconds=held.seconds) for held in scan.held],
             problems=dict(list(scan.problems.items())[:20]),
-            space=space,
+            **space,
         )
 
 

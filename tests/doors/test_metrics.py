@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import logging
 import queue
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from awsiot.greengrasscoreipc import connect as connect_core
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
-from tests.helpers import eventually
+from tests.helpers import eventually, write
+from tests.routes.rig import rig
 from tests.standins.nucleus import COMPONENT, IpcError
 from tests.standins.nucleus.limits import MOST_OBJECTS_IN_EVENT, objects
 from tidegate.doors.metrics import MetricsDoor, message, metrics
+from tidegate.ledger.posts import STORED_AT
 from tidegate.model import State
-from tidegate.routes.board import Picture
+from tidegate.routes.board import Picture, look
 from tidegate.view.snapshot import Snapshot, SourceReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
-def picture(stored: int = 0) -> Picture:
+def picture(stored: int = 0, full_seconds: float | None = 90.4) -> Picture:
     snapshot = Snapshot(
         version="1",
         pid=1,
         at=100.0,
         started_at=0.0,
         ledger="disk",
-        sources={"logs": SourceReport(found=3, holds={"open": 2, "newest": 1})},
+        sources={
+            "logs": SourceReport(
+                found=3, holds={"open": 2, "newest": 1}, free_bytes=5000, full_seconds=full_seconds
+            )
+        },
         troubles={},
         lanes={},
     )
@@ -39,7 +47,10 @@ def picture(stored: int = 0) -> Picture:
         snapshot=snapshot,
         names=["logs"],
         tally={"logs": {State.READY: (3, 30), State.SENT: (1, 10), State.FAILED: (2, 20)}},
-        counters={"logs": {"files_stored": stored, "bytes_stored": 10 * stored}, "": {"events_dropped": 1}},
+        counters={
+            "logs": {"files_stored": stored, "bytes_stored": 10 * stored, STORED_AT: 70},
+            "": {"events_dropped": 1},
+        },
         oldest={"logs": 40.0},
         pauses=[],
         quarantine=[],
@@ -75,10 +86,44 @@ def test_gauges_say_how_it_is_and_counters_what_is_new() -> None:
         "OldestPendingAge": 60.0,
         "FilesQuarantined": 2,
         "HoldFiles": 3,
+        "LastSuccessAge": 30,
+        "DiskFree": 5000,
+        "TimeToFull": 90,
     }
     then = {one.name: one.value for one in metrics(picture(7), picture(5).counters)}
     assert (then["FilesUploaded"], then["BytesUploaded"]) == (2, 20)
     assert then["FilesEvicted"] == 0
+
+
+def test_what_is_not_known_is_not_told() -> None:
+    unknown = replace(picture(full_seconds=None), counters={})
+    names = {one.name for one in metrics(unknown, None)}
+    assert not names & {"BandwidthLimit", "LastSuccessAge", "TimeToFull"}
+    assert "DiskFree" in names
+
+
+def test_what_is_of_no_source_has_no_dimension() -> None:
+    limited = replace(picture(), bandwidth=4096.0)
+    (limit,) = [one for one in metrics(limited, None) if one.name == "BandwidthLimit"]
+    told = message(limit, "Plant", picture())["request"]["metricData"]
+    assert told == {"metricName": "BandwidthLimit", "value": 4096.0, "unit": "Bytes/Second", "timestamp": 100}
+
+
+def test_a_running_agent_tells_of_room_and_of_the_last_success_also_after_a_restart(tmp_path: Path) -> None:
+    with rig(tmp_path, BandwidthLimit="10M") as one:
+
+        def told() -> dict[str, float]:
+            found = metrics(look(one.site, ()), None)
+            return {it.name: it.value for it in found if it.source in ("default", "")}
+
+        assert eventually(lambda: (it := told()) if "DiskFree" in it else None)
+        assert "LastSuccessAge" not in told()
+        write(tmp_path / "data" / "a.csv", "12345")
+        found = eventually(lambda: (it := told()) if "LastSuccessAge" in it else None)
+        assert found["LastSuccessAge"] < 60
+        assert found["BandwidthLimit"] == 10 * 2**20
+        one.restart()
+        assert told()["LastSuccessAge"] < 60
 
 
 def test_a_counter_that_begins_anew_counts_nothing_backwards() -> None:

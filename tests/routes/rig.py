@@ -126,7 +126,7 @@ class Rig:
             posted=posted,
         )
         self._books = Books(self.work / "ledger.db")
-        site = Site(
+        self.site = site = Site(
             agent=self.agent,
             config=config,
             raw=self.raw,

@@ -181,6 +181,52 @@ def test_the_configuration_is_told_as_it_holds_and_no_login_with_it(tmp_path: Pa
         assert "PathName" not in told["objects"]
 
 
+def test_the_configuration_tells_of_downloads_and_sockets_and_of_no_secret(tmp_path: Path) -> None:
+    proxy = {"Proxy": "http://user:hidden@proxy:3128"}
+    settings = {"ApiKey": "hidden", "line": 7, "deep": [{"password": "hidden"}]}
+    code = {"File": "/opt/names.star", "Sha256": "0" * 64, "Settings": settings}
+    sources = {
+        "a": {"PathName": f"{tmp_path}/a/*", "Customizer": code},
+        "models": {
+            "Direction": "Download",
+            "TargetFolder": f"{tmp_path}/models",
+            "ObjectsBelow": "press",
+            "S3": proxy,
+        },
+        "meter": {"Socket": "tcp://10.0.0.7:9000", "BatchSuffix": ".csv"},
+    }
+    home = {"Url": "https://home.example.com", "TokenFile": "/etc/token", **proxy}
+    home |= {"Allow": ["LogLevel"], "Commands": {"Restart": ["/bin/true", "hidden"]}}
+    with rig(tmp_path, Sources=sources, Home=home, Interval=30) as one:
+        reply = one.ask("configuration/get")
+        assert b"hidden" not in reply.json()
+        told = {source["name"]: source for source in reply.body["sources"]}
+        assert told.keys() >= {"a", "models", "meter"}
+        models, meter = told["models"], told["meter"]
+        assert (models["Direction"], models["TargetFolder"]) == ("Download", f"{tmp_path}/models")
+        assert (models["BucketName"], models["Interval"], models["DeleteUnlisted"]) == ("bucket", 30, False)
+        assert models["S3"]["Proxy"] == "http://…@proxy:3128"
+        assert (meter["Socket"], meter["BatchSuffix"], meter["Framing"]) == (
+            "tcp://10.0.0.7:9000",
+            ".csv",
+            "Lines",
+        )
+        assert not {"PathName", "HoldBack"} & (models.keys() | meter.keys())
+        assert told["a"]["Customizer"]["Settings"]["line"] == 7
+        assert reply.body["home"]["Url"] == "https://home.example.com"
+
+
+def test_a_source_with_very_much_to_show_is_shown_all_the_same(tmp_path: Path) -> None:
+    much = {"Exclude": ["x" * 300] * 9, "Metadata": {"a": "b" * 700}, "Tags": {"a": "b" * 200}}
+    much |= {"ObjectKeyPrefix": "p" * 400, "RemovePrefix": "q" * 600, "PathName": f"{tmp_path}/{'d' * 200}/*"}
+    rules = [{"Match": "m" * 90, "Key": "k" * 90}] * 20
+    s3 = {"CaBundle": f"/{'c' * 400}", "EndpointUrl": f"https://{'e' * 60}.example.com/{'f' * 400}"}
+    with rig(tmp_path, Sources={"much": {**much, "Rules": rules, "S3": s3}}) as one:
+        told = {source["name"]: source for source in pages(one, "configuration/get")}
+        assert told["much"]["After"] == "Delete"
+        assert "message" not in told["much"]
+
+
 def test_statistics_are_answered_in_the_callers_thread_of_what_was_read_before(one: Rig) -> None:
     one.ask("statistics/get")
     for _ in range(20):

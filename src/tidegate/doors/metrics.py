@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidegate.errors import NotAllowed, TidegateError
+from tidegate.ledger.posts import STORED_AT
 from tidegate.loop import Loop
 from tidegate.model import State
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Metric(NamedTuple):
-    """One value."""
+    """One value, of a source or ("") of the whole agent."""
 
     source: str
     name: str
@@ -96,7 +97,9 @@ class MetricsDoor:
 
 
 def metrics(picture: Picture, before: Mapping[str, Mapping[str, int]] | None) -> Iterator[Metric]:
-    """List what there is to tell of each source; of counters only what is new since `before`."""
+    """List what there is to tell; of counters only what is new since `before`. Without what is not known."""
+    if picture.bandwidth is not None:
+        yield Metric("", "BandwidthLimit", picture.bandwidth, "Bytes/Second")
     for source in sorted({*picture.names, *picture.counters} - {""}):
         now, then = picture.counters.get(source, {}), (before or {}).get(source, {})
         if before is not None:
@@ -111,19 +114,21 @@ def metrics(picture: Picture, before: Mapping[str, Mapping[str, int]] | None) ->
         yield Metric(source, "OldestPendingAge", round(age, 1), "Seconds")
         yield Metric(source, "FilesQuarantined", tally.get(State.FAILED, (0, 0))[0], "Count")
         yield Metric(source, "HoldFiles", sum(report.holds.values()) if report else 0, "Count")
+        if (stored_at := now.get(STORED_AT)) is not None:
+            yield Metric(source, "LastSuccessAge", max(0.0, round(picture.at - stored_at)), "Seconds")
+        if report and report.free_bytes is not None:
+            yield Metric(source, "DiskFree", report.free_bytes, "Bytes")
+        if report and report.full_seconds is not None:
+            yield Metric(source, "TimeToFull", round(report.full_seconds), "Seconds")
 
 
 def message(metric: Metric, namespace: str, picture: Picture) -> dict[str, Any]:
     """Write a metric as the component takes it. The dimension coreName it adds itself."""
-    return {
-        "request": {
-            "namespace": namespace,
-            "metricData": {
-                "metricName": metric.name,
-                "value": metric.value,
-                "unit": metric.unit,
-                "timestamp": round(picture.at),
-                "dimensions": [{"name": "Source", "value": metric.source}],
-            },
-        }
+    told = {
+        "metricName": metric.name,
+        "value": metric.value,
+        "unit": metric.unit,
+        "timestamp": round(picture.at),
     }
+    source = {"dimensions": [{"name": "Source", "value": metric.source}]} if metric.source else {}
+    return {"request": {"namespace": namespace, "metricData": told | source}}

@@ -76,10 +76,15 @@ class Space:
         thing: str,
         choose: Callable[[Source], str],
         *,
+        namers: Namers | None = None,
         usage: Callable[[str], Usage] = usage_of,
     ) -> None:
-        """`folder` is one of ours for lists; `choose` names the carrier of a source."""
+        """`folder` is one of ours for lists; `choose` names the carrier of a source.
+
+        `namers` know which files a source ignores; without them none is ignored.
+        """
         self._sources = sources
+        self._namers = namers or Namers(thing)
         self._ledger = ledger
         self._manifests = Manifests(ledger, folder, thing, choose)
         self._usage = usage
@@ -87,6 +92,7 @@ class Space:
         self._due = float("-inf")
         self._disks: dict[int, _Disk] = {}
         self._report: dict[str, str] = {}
+        self._rooms: dict[str, tuple[int, float | None]] = {}
 
     def step(self, moment: Moment) -> float:
         """Make room where it is needed. Returns in how many seconds it is worth calling again."""
@@ -102,11 +108,23 @@ class Space:
             self._look_after(disk, moment)
             report |= _describe(disk)
         self._report = report
+        self._rooms = {
+            source.name: (disk.usage.free, disk.forecast.full_seconds())
+            for disk in self._disks.values()
+            for source in disk.sources
+        }
         return self._due - moment.steady
 
     def report(self) -> dict[str, str]:
         """Tell of each source that has a limit how full its file system is, and what is to be expected."""
         return self._report
+
+    def room(self, source: str) -> tuple[int | None, float | None]:
+        """Tell how many bytes are free where a source is, and in how many seconds none is.
+
+        None: not measured yet, or not to be seen.
+        """
+        return self._rooms.get(source, (None, None))
 
     def _measure(self) -> None:
         """Find which sources share a file system: that may change while we run."""

@@ -118,7 +118,7 @@ def forbidden(config: Mapping[str, Any], settings: HomeSettings) -> list[str]:
     """Say which keys a mothership may not set."""
     faults = [
         f"{name}: may not be set from afar; Home.Allow on the device does not name it"
-        for name, _ in entries(config, "", [])
+        for name in map(str, config)  # also one that is only to be as if it were not there
         if name.lower() not in settings.allow
     ]
     for name, value in config.items():

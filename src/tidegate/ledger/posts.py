@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tidegate.model import Outcome, Transfer
 
 
+STORED_AT = "last_stored_at"
+"""The one counter that is a moment: the wall clock, in seconds, when a source had something stored last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
     """One request for promises, with what is to be told should one with such a token come again."""
@@ -97,7 +101,11 @@ class Posts:
             listener(settled)
 
     def news(self, cursor: Cursor, settled: Settled, outcomes: Iterable[Outcome], now: float) -> None:
-        """Note events about news, in the transaction that writes it down."""
+        """Note events about news, and when that was, in the transaction that writes it down."""
+        cursor.run_many(
+            "INSERT OR REPLACE INTO counter VALUES (?, ?, ?)",
+            [(source, STORED_AT, int(now)) for source in {transfer.source for transfer in settled.stored}],
+        )
         self._stored(cursor, settled, outcomes, now)
         self.broken(cursor, settled.broken, now)
         self.dropped(cursor, settled.changed, now)

@@ -52,7 +52,7 @@ CREATE TRIGGER IF NOT EXISTS promise_aged AFTER DELETE ON promise BEGIN
   UPDATE tally SET files = files - 1, bytes = bytes - old.size WHERE source = old.source AND state = old.state;
 END;
 
--- What has happened in all, since the ledger began. Only ever grows.
+-- What has happened in all, since the ledger began. Only ever grows, but for last_stored_at: when that was.
 CREATE TABLE IF NOT EXISTS counter (
   source TEXT    NOT NULL,                   -- '' for what belongs to no source
   name   TEXT    NOT NULL,

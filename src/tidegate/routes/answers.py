@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any
 
+from tidegate.config import Download
+from tidegate.config.home import HOME
 from tidegate.config.keys import AGENT, EVENTS, OBJECTS, S3, SOURCE, STREAM_MANAGER
+from tidegate.config.places import DOWNLOAD, SOCKET
 from tidegate.config.schema import YES_OR_NO, Key, entries, text
 from tidegate.routes.orders import PATH
 from tidegate.routes.wire import CURSOR, TOKEN, Rejected, cut, packed, paged, stamp
@@ -14,13 +19,21 @@ from tidegate.view.explain import explain as findings_about
 from tidegate.view.render import explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tidegate.routes.site import Site
 
 _WORDS = 600
 _VALUE = 400
+_SHORTER, _SHORTEST = 150, 50
+"""Where there is much to show, values have no more characters."""
+
+_ROW_BYTES = 2500
 _LOGIN = re.compile(r"//[^/@]*@")
+_SECRET = re.compile(r"secret|password|passwd|token|credential|(api|private|access)[-_ ]?key", re.IGNORECASE)
+_SECTIONS = ("Sources", "StreamManager", "Objects", "Events", "Home")
+_DOWNLOAD = (*DOWNLOAD, *(key for key in SOURCE if key.field in {one.name for one in fields_of(Download)}))
+_SOCKET = (*SOCKET, *OBJECTS)
 
 
 def _id(value: str) -> bytes:
@@ -105,31 +118,45 @@ def _short(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configuration(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Show what holds: what was given, and the default of what was not. Logins are not shown."""
-    raw = _given(site.raw)
+    """Show what holds: what was given, and the default of what was not. Logins and secrets are not shown."""
+    raw, config = _given(site.raw), site.config
     head = {
         "thing": cut(site.thing, _VALUE),
-        "agent": _effective(AGENT, [raw], skip=("Sources", "StreamManager", "Objects", "Events", "Home")),
+        "agent": _effective(AGENT, [raw], skip=_SECTIONS),
         "streamManager": _effective(STREAM_MANAGER, [_given(raw.get("streammanager"))]),
         "events": _effective(EVENTS, [_given(raw.get("events"))]),
     }
+    if config.home:
+        head["home"] = _effective(HOME, [_given(raw.get("home"))], skip=("Commands",), most=_SHORTEST)
+    kinds: list[tuple[Sequence[Key], Iterable[str]]] = [
+        (SOURCE, [source.name for source in config.sources]),
+        (_DOWNLOAD, [download.name for download in config.downloads]),
+        (_SOCKET, [socket.way.name for socket in config.sockets]),
+    ]
     shared = {name: value for name, value in raw.items() if name != "pathname"}
     rows = []
-    for source in site.config.sources:
-        own = _named(raw.get("sources"), source.name)
-        rows.append((source.name, _source(source.name, SOURCE, [raw if own is None else own, shared])))
-    if site.config.objects:
+    for keys, names in kinds:
+        for name in names:
+            own = _named(raw.get("sources"), name)
+            rows.append((name, _source(name, keys, [raw if own is None else own, shared])))
+    if config.objects:
         rows.append(("objects", _source("objects", OBJECTS, [_given(raw.get("objects")), shared])))
     return paged(head, "sources", sorted(rows), fields["cursor"])
 
 
 def _source(name: str, keys: Sequence[Key], homes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    values = _effective(keys, homes, skip=("S3",))
-    return {"name": name, **values, "S3": _effective(S3, [_given(home.get("s3")) for home in homes])}
+    """Show one source; where there is much to show, each value is cut shorter."""
+    s3 = [_given(home.get("s3")) for home in homes]
+    for most in (_VALUE, _SHORTER, _SHORTEST):
+        row = {"name": name, **_effective(keys, homes, skip=("S3",), most=most)}
+        row["S3"] = _effective(S3, s3, most=most)
+        if len(packed(row)) <= _ROW_BYTES:
+            break
+    return row
 
 
 def _effective(
-    keys: Sequence[Key], homes: Sequence[Mapping[str, Any]], skip: Sequence[str] = ()
+    keys: Sequence[Key], homes: Sequence[Mapping[str, Any]], skip: Sequence[str] = (), most: int = _VALUE
 ) -> dict[str, Any]:
     """Return each key with its value in the first home that gives one, else its default."""
     values = {}
@@ -139,7 +166,7 @@ def _effective(
         given = [home[key.name.lower()] for home in homes if key.name.lower() in home]
         value = given[0] if given else _default(key)
         if value not in (None, (), ""):
-            values[key.name] = _shown(value, login=key.kind.login)
+            values[key.name] = _shown(value, login=key.kind.login, most=most)
     return values
 
 
@@ -147,10 +174,20 @@ def _default(key: Key) -> object:
     return key.default == "true" if key.kind is YES_OR_NO else key.default
 
 
-def _shown(value: object, *, login: bool) -> object:
+def _shown(value: object, *, login: bool, most: int) -> object:
     if isinstance(value, str):
-        return cut(_LOGIN.sub("//…@", value) if login else value, _VALUE)
-    return value if len(packed(value)) <= _VALUE else cut(str(value), _VALUE)
+        return cut(_LOGIN.sub("//…@", value) if login else value, most)
+    value = _masked(value)
+    return value if len(packed(value)) <= most else cut(str(value), most)
+
+
+def _masked(value: object) -> object:
+    """Leave out what a map calls a secret: settings of customizers may hold some."""
+    if isinstance(value, Mapping):
+        return {name: "…" if _SECRET.search(name) else _masked(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(one) for one in value]
+    return value
 
 
 def _given(raw: object) -> dict[str, Any]:

@@ -35,7 +35,10 @@ LISTED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The agent at one moment, on the wall clock (`at`) and on the steady one (`taken`), in seconds."""
+    """The agent at one moment, on the wall clock (`at`) and on the steady one (`taken`), in seconds.
+
+    `bandwidth` is how many bytes a second may be sent just now; None: as many as go.
+    """
 
     at: float
     taken: float
@@ -51,12 +54,13 @@ class Picture:
     faults: Sequence[str]
     in_memory: bool
     thing: str
+    bandwidth: float | None = None
 
 
 def look(site: Site, faults: Sequence[str]) -> Picture:
     """Take a picture. What it costs does not grow with what waits. Raises what reading a ledger raises."""
     moment = site.clock.now()
-    books = site.books
+    books, limit = site.books, site.config.bandwidth
     sources = [source.name for source in site.all_sources()]
     return Picture(
         at=moment.wall,
@@ -73,6 +77,7 @@ def look(site: Site, faults: Sequence[str]) -> Picture:
         faults=tuple(faults),
         in_memory=site.in_memory,
         thing=site.thing,
+        bandwidth=limit.at(moment.wall, site.config.time_zone) if limit else None,
     )
 
 

@@ -48,9 +48,10 @@ class CycleReport:
 class SourceReport:
     """What the last scan of one source saw. `scanned_at` is in wall-clock seconds; None: not yet.
 
-    `space` is what there is to tell about room on its disk, if anything. `last` is the last round that is
-    over, or the first one while it lasts; `next_at` when the next one begins. `cycles`: rounds are cycles,
-    and `running` is when the one began that is not over.
+    `space` is what there is to tell about room on its disk, if anything; `free_bytes` are free there, and in
+    `full_seconds` none are if all goes on as it does (None: not to be seen). `last` is the last round that
+    is over, or the first one while it lasts; `next_at` when the next one begins. `cycles`: rounds are
+    cycles, and `running` is when the one began that is not over.
 
     A source of the `kind` "download" tells in `figures` what its last round brought, one of the kind "socket"
     what came since the start, and in `state` whether it is connected.
@@ -62,6 +63,8 @@ class SourceReport:
     held: list[HeldFile] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     space: str = ""
+    free_bytes: int | None = None
+    full_seconds: float | None = None
     last: CycleReport | None = None
     next_at: float | None = None
     cycles: bool = False
