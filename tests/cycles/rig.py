@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import subprocess
-import sys
 import threading
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tidegate
 from tests.helpers import later, the_source, write
 from tidegate.disk.space import usage_of
 from tidegate.flows.cycle import Cycles
@@ -24,39 +19,6 @@ from tidegate.spool import Spool
 
 if TYPE_CHECKING:
     from tidegate.ledger import Cycle
-
-ROOT = Path(__file__).parents[2]
-
-
-class CycleRunner:
-    """A process that has everything imported and forks a child for each pass."""
-
-    def __init__(self) -> None:
-        package = Path(tidegate.__file__).parents[1]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cycles.one_cycle"],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{package}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, order: dict[str, Any]) -> tuple[int, list[str]]:
-        """Return how the pass ended, and its steps."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        return answer["code"], answer["steps"]
-
-    def close(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-        self._process.stdout.close()
 
 
 class Shop:

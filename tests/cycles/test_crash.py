@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cycles.rig import CycleRunner
+from tests.mortal import Mother
 from tests.whole.one_pass import CHANGED
 from tests.whole.stores import BUCKET, ByDirect, ByStreams
 from tidegate.config.naming import cycle_name
@@ -165,7 +165,7 @@ def world(folder: Path, store: str) -> Iterator[World]:
     shutil.rmtree(folder)
 
 
-def die_and_go_on(runner: CycleRunner, folder: Path, store: str, fuse: int) -> tuple[str, str]:
+def die_and_go_on(runner: Mother, folder: Path, store: str, fuse: int) -> tuple[str, str]:
     """Kill one pass at a step, then make a whole one. Returns the step, and what is wrong."""
     step = ""
     with world(folder, store) as made:
@@ -190,18 +190,18 @@ def die_and_go_on(runner: CycleRunner, folder: Path, store: str, fuse: int) -> t
 
 
 @pytest.fixture
-def runners() -> Iterator[list[CycleRunner]]:
+def runners() -> Iterator[list[Mother]]:
     with ExitStack() as stack:
         made = []
         for _ in range(RUNNERS):
-            made.append(CycleRunner())
+            made.append(Mother("tests.cycles.one_cycle"))
             stack.callback(made[-1].close)
         yield made
 
 
 @pytest.mark.parametrize("store", STORES)
 def test_whenever_the_agent_dies_a_cycle_loses_nothing_and_goes_on_under_its_own_name(
-    folder: Path, runners: list[CycleRunner], store: str
+    folder: Path, runners: list[Mother], store: str
 ) -> None:
     with world(folder / "whole", store) as made:
         code, steps = runners[0].run(made.order(10**9))

@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-import tidegate
 from tests.download.rig import Desk, figures
+from tests.mortal import Mother
 from tests.standins.faulty_s3 import Fault, FaultyS3, Held, error
 from tidegate.errors import Unavailable
 from tidegate.fetch.bring import SMALL_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.standins.faulty_s3 import Seen
 
-ROOT = Path(__file__).parents[2]
 OLD, NEW = os.urandom(SMALL_BYTES + 50_000), os.urandom(SMALL_BYTES + 70_000)
 
 
 @pytest.fixture(scope="module")
-def rounds() -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.download.one_round"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{Path(tidegate.__file__).parents[1]}:{ROOT}"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def run(order: dict[str, Any]) -> dict[str, Any]:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-        return dict(json.loads(process.stdout.readline()))
-
-    yield run
-    assert process.stdin
-    assert process.stdout
-    process.stdin.close()
-    process.wait(10)
-    process.stdout.close()
+def mother() -> Iterator[Mother]:
+    one = Mother("tests.download.one_round")
+    yield one
+    one.close()
 
 
 @pytest.mark.parametrize("is_emptied", [False, True])
 def test_whenever_it_dies_a_file_is_the_old_or_the_new_one_and_the_next_round_finishes(
-    rounds: Callable[[dict[str, Any]], dict[str, Any]], s3: FaultyS3, *, is_emptied: bool
+    mother: Mother, s3: FaultyS3, *, is_emptied: bool
 ) -> None:
     keys = {"DeleteUnlisted": True}
 
@@ -92,10 +69,10 @@ def test_whenever_it_dies_a_file_is_the_old_or_the_new_one_and_the_next_round_fi
                 ledger.unlink()
             for ledger in origin.glob("ledger*"):
                 shutil.copy(ledger, work)
-            answer = rounds({"work": str(work), "url": s3.url, "fuse": fuse, "keys": keys})
-            assert answer["code"] in (0, -signal.SIGKILL), answer["steps"]
-            killed += answer["code"] != 0
-            steps = max(steps, len(answer["steps"]) + (answer["code"] != 0))
+            code, made_steps = mother.run({"work": str(work), "url": s3.url, "fuse": fuse, "keys": keys})
+            assert code in (0, -signal.SIGKILL), made_steps
+            killed += code != 0
+            steps = max(steps, len(made_steps) + (code != 0))
             desk = Desk(work, s3, **keys)
             there = desk.files()
             assert there["large"] in (OLD, NEW)
@@ -107,7 +84,7 @@ def test_whenever_it_dies_a_file_is_the_old_or_the_new_one_and_the_next_round_fi
                 wanted = {"mine": b"mine"}
             made = desk.round()
             assert made.problems == {}
-            assert desk.files() == wanted, answer["steps"][-1:]
+            assert desk.files() == wanted, made_steps[-1:]
             assert desk.parts() == []
             assert figures(desk.round()) == (0, len(wanted) - 1, 0)
             s3.objects |= kept

@@ -2,21 +2,17 @@
 
     python -m tests.whole.one_pass
 
-reads orders from standard input, one JSON object a line, and answers each with the steps that were taken
-and how the child ended. It forks and does nothing else, so each child starts from the same clean state.
+does what orders say: see tests.mortal.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import sys
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.mortal import obey_orders
 from tests.whole.bomb import Bomb
 from tests.whole.plant import KEYS
 from tests.whole.shelf import eventually
@@ -267,39 +263,17 @@ class Pass:
             marker.touch()
 
 
-def child(order: dict[str, Any], report: int) -> None:
-    """Make the pass; the process ends here."""
-    code = 1
-    try:
-        bomb = Bomb(order["roots"], fuse=order["fuse"], report=report)
-        bomb.arm()
-        Pass(order, bomb).run()
-        bomb.tell()
-        code = 0
-    except BaseException:  # noqa: BLE001 - it is told, whatever it is
-        os.write(report, json.dumps([traceback.format_exc()]).encode())
-    finally:
-        os._exit(code)
-
-
-def obey(order: dict[str, Any]) -> dict[str, Any]:
-    """Fork a child for one pass; tell how it ended."""
-    reader, writer = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(reader)
-        child(order, writer)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        steps = json.loads(pipe.read() or "[]")
-    _, status = os.waitpid(process, 0)
-    return {"code": os.waitstatus_to_exitcode(status), "steps": steps}
+def carry_out(order: dict[str, Any], report: int) -> None:
+    """Make the pass."""
+    bomb = Bomb(order["roots"], fuse=order["fuse"], report=report)
+    bomb.arm()
+    Pass(order, bomb).run()
+    bomb.tell()
 
 
 def main() -> None:
     logging.getLogger("tidegate").addHandler(logging.NullHandler())
-    for line in sys.stdin:
-        print(json.dumps(obey(json.loads(line))), flush=True)
+    obey_orders(carry_out)
 
 
 if __name__ == "__main__":

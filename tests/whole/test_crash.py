@@ -6,20 +6,16 @@ another process makes the pass anew in what the dead one left.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import tidegate
+from tests.mortal import Mother
 from tests.whole.one_pass import CHANGED
 from tests.whole.stores import BUCKET, ByDirect, ByStreams
 from tidegate.disk.walk import PRIVATE_FOLDER
@@ -27,10 +23,10 @@ from tidegate.model import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 ODD = "ein Name #1?.csv"
 ODD_KEY = "delete/ein=20Name=20=231=3F.csv"
 NEWEST = "zz-newest.csv"
@@ -45,37 +41,6 @@ CLOSED = {
 }
 STORES = {"streams": ByStreams, "direct": ByDirect}
 CHANGES = (("appended.csv", "append", " and more"), ("replaced.csv", "replace", "something else altogether"))
-
-
-class Runner:
-    """A process that has everything imported and forks a child for each pass."""
-
-    def __init__(self) -> None:
-        package = Path(tidegate.__file__).parents[1]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.whole.one_pass"],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{package}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, order: dict[str, Any]) -> tuple[int, list[str]]:
-        """Return how the pass ended, and its steps."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        return answer["code"], answer["steps"]
-
-    def close(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-        self._process.stdout.close()
 
 
 class World:
@@ -217,7 +182,7 @@ def world(folder: Path, far: Path, store: str) -> Iterator[World]:
     shutil.rmtree(far, ignore_errors=True)
 
 
-def die_and_go_on(runner: Runner, folder: Path, far: Path, store: str, *fuses: int) -> tuple[str, str]:
+def die_and_go_on(runner: Mother, folder: Path, far: Path, store: str, *fuses: int) -> tuple[str, str]:
     """Kill one pass at each of the steps, then make a whole one. Returns the last step, and what is wrong."""
     step = ""
     with world(folder, far, store) as made:
@@ -243,17 +208,17 @@ def die_and_go_on(runner: Runner, folder: Path, far: Path, store: str, *fuses: i
 
 
 @pytest.fixture
-def runners() -> Iterator[list[Runner]]:
+def runners() -> Iterator[list[Mother]]:
     with ExitStack() as stack:
         made = []
         for _ in range(RUNNERS):
-            made.append(Runner())
+            made.append(Mother("tests.whole.one_pass"))
             stack.callback(made[-1].close)
         yield made
 
 
 def die_at_every_step(
-    folder: Path, tmp_path: Path, runners: list[Runner], store: str
+    folder: Path, tmp_path: Path, runners: list[Mother], store: str
 ) -> tuple[list[str], list[str]]:
     """Return the steps before which a pass was killed, and what went wrong."""
     with world(folder / "whole", tmp_path / "whole", store) as made:
@@ -276,7 +241,7 @@ def die_at_every_step(
 
 
 def test_whenever_the_agent_dies_nothing_is_lost_and_the_next_one_finishes_its_work(
-    folder: Path, tmp_path: Path, runners: list[Runner]
+    folder: Path, tmp_path: Path, runners: list[Mother]
 ) -> None:
     died, problems = die_at_every_step(folder, tmp_path, runners, "streams")
     assert not problems, "\n".join(problems)
@@ -286,7 +251,7 @@ def test_whenever_the_agent_dies_nothing_is_lost_and_the_next_one_finishes_its_w
 
 
 def test_whenever_an_agent_that_uploads_dies_nothing_is_lost_sent_twice_or_left_open(
-    folder: Path, tmp_path: Path, runners: list[Runner]
+    folder: Path, tmp_path: Path, runners: list[Mother]
 ) -> None:
     died, problems = die_at_every_step(folder, tmp_path, runners, "direct")
     assert not problems, "\n".join(problems)
@@ -298,7 +263,7 @@ def test_whenever_an_agent_that_uploads_dies_nothing_is_lost_sent_twice_or_left_
 
 
 def test_dying_once_more_while_files_are_put_back_loses_nothing_either(
-    folder: Path, tmp_path: Path, runners: list[Runner]
+    folder: Path, tmp_path: Path, runners: list[Mother]
 ) -> None:
     with world(folder / "whole", tmp_path / "whole", "streams") as made:
         _, steps = runners[0].run(made.order(10**9))
