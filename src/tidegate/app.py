@@ -35,6 +35,7 @@ from tidegate.home import with_credentials
 from tidegate.inward import Inward, socket_ways
 from tidegate.ledger import Books
 from tidegate.logs import set_up
+from tidegate.loop import obey
 from tidegate.routes import Routes, Site, posted_sources
 from tidegate.view.snapshot import write
 
@@ -68,12 +69,6 @@ UNAVAILABLE_SECONDS = 15.0
 """How long a single pass waits for a carrier that is away, before it gives up."""
 
 _NUCLEUS = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
-
-_LIVE = (
-    *("bandwidth", "time_zone", "log_level", "log_format", "file"),
-    *("local_topics", "cloud_topics", "metrics", "metrics_namespace", "metrics_seconds"),
-)
-"""Settings that a running agent follows; for the others a new one takes its place, around the same ledger."""
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +134,9 @@ def _spare_the_collector() -> None:
 
     All threads stand still meanwhile: 50 ms and more, when an answer takes 2.
     """
-    gc.unfreeze()  # an agent before this one may be garbage by now
-    gc.collect()
+    if gc.get_freeze_count():  # an agent before this one may be garbage by now
+        gc.unfreeze()
+        gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
 
@@ -217,9 +213,7 @@ class App:
     def run(self) -> int:
         """Run until told to stop (or, with `once`, until all is settled). Raises `Locked`."""
         sys.setswitchinterval(TURN_SECONDS)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
-        signal.signal(signal.SIGHUP, lambda *_: self._agent.scan_now() if self._agent else None)
+        obey({signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._look})
         lock = workdir.Lock(self._folder)
         try:
             self._keep_configuration()
@@ -248,6 +242,10 @@ class App:
         self._stopping.set()
         if self._agent:
             self._agent.woken.set()
+
+    def _look(self) -> None:
+        if self._agent:
+            self._agent.scan_now()
 
     def _mend(self, error: LedgerLost) -> bool:
         """Make room for a new ledger. Tells whether it has to be in memory."""
@@ -418,10 +416,14 @@ class App:
         if self._doors:
             self._doors.open(config, thing_name(config))
         log.warning("the configuration has changed, and is used from now on")
-        live = set(_LIVE)
-        if any(source.schedule for source in config.sources):  # cycles have to be told
-            live.remove("time_zone")
-        return dataclasses.replace(config, **{key: getattr(before, key) for key in live}) != before
+        if not outfit.is_followed(before, config):
+            return True
+        if self._site_now:
+            self._site_now = dataclasses.replace(self._site_now, config=config, raw=raw)
+            self._routes.renew(self._site_now)
+            if self._doors:
+                self._doors.serve(self._site_now)
+        return False
 
     def _keep_configuration(self) -> None:
         with contextlib.suppress(OSError):  # a full disk must not stop delivery

@@ -8,15 +8,15 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import LedgerLost, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
+SCHEMA = Path(__file__).with_name("schema.sql")
 VERSION = 3
 """Number of the schema. A file with another one is set aside: everything in it can be rebuilt from disk."""
 
@@ -75,7 +75,7 @@ class Database:
             if version == 0:
                 schema = self._schema
                 if schema is None:
-                    schema = resources.files("tidegate.ledger").joinpath("schema.sql").read_text("utf-8")
+                    schema = SCHEMA.read_text("utf-8")
                 self._connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
 
     def close(self) -> None:
