@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 10.0
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where temporary folders are in memory, if there is such a place; dying processes lose nothing there either."""
 FOREVER = float("inf")
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.customize.helpers import namer_of, source_with
-from tests.direct.conftest import make_bucket, make_depot, on_faulty, rig, s3_endpoint
+from tests.direct.conftest import on_faulty, rig
 from tests.helpers import the_source
-from tests.parts.conftest import _no_signal, ledger, root
 from tidegate.customize import Namer
 
-__all__ = ["_no_signal", "ledger", "make_bucket", "make_depot", "on_faulty", "rig", "root", "s3_endpoint"]
+__all__ = ["on_faulty", "rig"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.cycles.rig import Shop
+from tests.helpers import MEMORY
 
-MEMORY = "/dev/shm"
 NAMES = st.sampled_from(["A/1.csv", "A/2.csv", "A/b/3.csv", "B/1.csv", "1.csv", "A.zip"])
 
 
@@ -23,8 +22,7 @@ class Cycling(RuleBasedStateMachine):
 
     @initialize(archive=st.sampled_from(["Zip", "None"]))
     def open(self, archive: str) -> None:
-        parent = MEMORY if os.access(MEMORY, os.W_OK) else None
-        self.folder = Path(tempfile.mkdtemp(prefix="tidegate-test-", dir=parent))
+        self.folder = Path(tempfile.mkdtemp(prefix="tidegate-test-", dir=MEMORY))
         self.shop = Shop(self.folder, Archive=archive, Interval=100)
         self.last: dict[str, str] = {}
         self.at = 60.0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.download.rig import Desk, figures
+from tests.helpers import MEMORY
 from tests.mortal import Mother
 from tests.standins.faulty_s3 import Fault, FaultyS3, Held, error
 from tidegate.errors import Unavailable
@@ -44,9 +45,7 @@ def test_whenever_it_dies_a_file_is_the_old_or_the_new_one_and_the_next_round_fi
     def make(name: str, body: bytes) -> None:
         s3.objects[f"bucket/up/{name}"] = Held(body)
 
-    with tempfile.TemporaryDirectory(
-        prefix="tidegate-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    ) as name:
+    with tempfile.TemporaryDirectory(prefix="tidegate-", dir=MEMORY) as name:
         origin = Path(name) / "origin"
         origin.mkdir()
         for one, body in (("large", OLD), ("x/small", b"old"), ("gone", b"gone")):

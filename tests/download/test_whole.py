@@ -14,14 +14,12 @@ import yaml
 
 import tidegate
 from tests.standins import s3
-from tests.whole.conftest import endpoint, folder
 from tests.whole.plant import BUCKET, KEYS, Agent
 from tests.whole.shelf import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["endpoint", "folder"]
 
 pytestmark = pytest.mark.slow
 

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,18 +8,7 @@ from tests.fleet.rig import Mothership
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: fsync is free there."""
-    if not os.access(MEMORY, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="tidegate-", dir=MEMORY) as name:
-        yield Path(name)
+    from pathlib import Path
 
 
 @pytest.fixture

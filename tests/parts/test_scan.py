@@ -95,12 +95,12 @@ def test_two_sources_promise_one_file_each_for_itself(root: Path, ledger: Ledger
     assert (promised(ledger, "one"), promised(ledger, "two")) == (["a.csv"], ["a.csv"])
 
 
-def test_fifty_thousand_files_are_all_found_and_recognised(big_root: Path, ledger: Ledger) -> None:
-    for folder in range(50):
-        (big_root / str(folder)).mkdir()
+def test_fifty_thousand_files_are_all_found_and_recognised(folder: Path, ledger: Ledger) -> None:
+    for part in range(50):
+        (folder / str(part)).mkdir()
         for number in range(1000):
-            os.close(os.open(big_root / str(folder) / f"{number}.csv", os.O_CREAT | os.O_WRONLY))
-    scanner = scanner_of(the_source(big_root, "**/*.csv", HoldBack="None"), ledger)
+            os.close(os.open(folder / str(part) / f"{number}.csv", os.O_CREAT | os.O_WRONLY))
+    scanner = scanner_of(the_source(folder, "**/*.csv", HoldBack="None"), ledger)
     # They are empty and nobody holds them: what counts here is that not one is missed.
     assert scanner.scan(later()).promised == 50_000
     assert scanner.scan(later()).promised == 0
@@ -333,10 +333,10 @@ def test_a_file_that_may_not_be_read_is_told_once_and_stops_no_other(open_root: 
     assert found["again"] == found["problems"]
 
 
-def test_thousands_of_bad_entries_do_not_fill_the_memory(big_root: Path, ledger: Ledger) -> None:
+def test_thousands_of_bad_entries_do_not_fill_the_memory(folder: Path, ledger: Ledger) -> None:
     for number in range(3000):
-        (big_root / f"{number}.csv").symlink_to("nowhere")
-    scan = scanner_of(the_source(big_root), ledger).scan(later())
+        (folder / f"{number}.csv").symlink_to("nowhere")
+    scan = scanner_of(the_source(folder), ledger).scan(later())
     assert 0 < len(scan.problems) <= 1000
 
 

@@ -157,15 +157,15 @@ def test_an_overflow_of_events_nudges_everybody(root: Path, watch: Watch) -> Non
 
 
 def test_fifty_thousand_events_at_once_are_too_many_to_tell_and_still_nudge(
-    big_root: Path, watch: Watch
+    folder: Path, watch: Watch
 ) -> None:
     nudged = Nudged()
-    watch.add(str(big_root), nudged)
+    watch.add(str(folder), nudged)
     for number in range(50_000):
-        os.close(os.open(big_root / f"{number % 500}.csv", os.O_CREAT | os.O_WRONLY))
+        os.close(os.open(folder / f"{number % 500}.csv", os.O_CREAT | os.O_WRONLY))
     assert nudged.within(HASTE)
     eventually(lambda: not nudged.within(0.2))  # and there is an end to it
-    write(big_root / "last.csv")
+    write(folder / "last.csv")
     assert nudged.within(HASTE)
 
 

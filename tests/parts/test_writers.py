@@ -10,7 +10,6 @@ import pytest
 from tests.helpers import eventually, unprivileged, write, writing
 from tidegate.disk.writers import (
     has_writer,
-    ignore_lease_signals,
     lease_holds,
     opened,
     processes_writing,
@@ -19,11 +18,6 @@ from tidegate.disk.writers import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def _no_signal() -> None:
-    ignore_lease_signals()
 
 
 def inode(path: Path) -> tuple[int, int]:

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.helpers import MEMORY
 from tests.standins.exporter import local_path, parse_task
 from tests.standins.streammanager import StreamManagerStandIn
 from tests.standins.switches import Status
-from tests.whole.conftest import MEMORY
 from tests.whole.shelf import Shelf, eventually
 from tidegate.carry.streams import Streams
 from tidegate.config import parse
@@ -86,8 +86,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        place = MEMORY if os.access(MEMORY, os.W_OK) else None
-        self._folder = tempfile.TemporaryDirectory(prefix="tidegate-", dir=place)
+        self._folder = tempfile.TemporaryDirectory(prefix="tidegate-", dir=MEMORY)
         self._root = Path(self._folder.name)
         self._data = self._root / "data"
         self._data.mkdir()
