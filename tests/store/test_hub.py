@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers import eventually
+from tidegate.errors import Unavailable
 from tidegate.store.hub import Hub, aside, is_task, wait
+from tidegate.store.wire import Address, Manner, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +140,50 @@ def test_what_is_done_aside_may_fail(desk: Desk) -> None:
     desk.do(run)
     eventually(lambda: errors)
     assert errors == ["no"]
+
+
+@pytest.fixture
+def full() -> Iterator[Address]:
+    """A server that has as many connections waiting as it takes: nobody answers the next one."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as waiting:
+        for _ in range(2):
+            one = waiting.enter_context(socket.socket())
+            one.settimeout(0)
+            one.connect_ex(server.getsockname())
+        yield Address("http", *server.getsockname())
+
+
+def test_a_connection_that_is_not_answered_keeps_nobody_else_and_ends_in_time(
+    desk: Desk, full: Address
+) -> None:
+    done: list[str] = []
+    threads: set[str] = set()
+
+    def reach() -> None:
+        with pytest.raises(Unavailable, match=r"cannot connect to 127.0.0.1:.*: Connection timed out"):
+            connect(full, Manner(connect_seconds=0.5), None)
+        done.append("tried")
+
+    def look() -> None:
+        threads.update(one.name for one in threading.enumerate())
+        done.append("other")
+
+    desk.do(reach, look)
+    eventually(lambda: len(done) == 2)
+    assert done == ["other", "tried"]
+    assert "aside" not in threads  # a number needs no looking up
+
+
+def test_a_server_is_found_by_its_name_at_whichever_address_it_listens(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        made: list[socket.socket] = []
+        desk.do(
+            lambda: made.append(
+                connect(Address("http", "localhost", server.getsockname()[1]), Manner(), None)
+            )
+        )
+        eventually(lambda: made)
+        made[0].close()
 
 
 def test_jobs_under_way_are_brought_to_their_end_and_no_more_begun(pair) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import Unavailable
 from tidegate.store.answers import Answer, Reader
-from tidegate.store.hub import aside, is_task, wait
+from tidegate.store.hub import is_task, wait
 from tidegate.store.wire import GLANCE_SECONDS, connect
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Connection:
         self._seconds = manner.read_seconds
         self._glance: Callable[[], object] = tuple
         self._secure = context is not None
-        self._socket = aside(lambda: connect(address, manner, context))
+        self._socket = connect(address, manner, context)
         self._reader = Reader(self._receive)
         self.lasting = True
         self.idle_since = 0.0

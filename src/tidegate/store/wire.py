@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import errno
+import functools
 import os
+import select
 import socket
 import ssl
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from tidegate.errors import Unavailable
+from tidegate.store.hub import aside, wait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,8 +130,9 @@ def _system_trusts_anybody() -> bool:
 
 
 def connect(address: Address, manner: Manner, context: ssl.SSLContext | None) -> socket.socket:
-    """Open a connection to the address. `context` is for TLS, if it is https.
+    """Open a connection to the address; in a task of a hub, the others go on meanwhile.
 
+    `context` is for TLS, if it is https.
     A plain socket blocks, with the time-out in the kernel, which saves a system call for each of ours;
     one with TLS does not block, because only so it can be read while it is written.
     Raises `Unavailable` if that does not work, with a sentence that says what.
@@ -137,23 +142,63 @@ def connect(address: Address, manner: Manner, context: ssl.SSLContext | None) ->
         f" by the proxy {first.host}:{first.port}" if manner.proxy else ""
     )
     try:
-        endpoint = socket.create_connection((first.host, first.port), manner.connect_seconds)
+        endpoint = _reach(first, manner.connect_seconds)
     except OSError as error:
         raise Unavailable(f"cannot connect to {what}: {error.strerror or error}") from error
     try:
         endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
             return _with_kernel_time_out(endpoint, min(manner.read_seconds, GLANCE_SECONDS))
-        if manner.proxy:
-            _tunnel(endpoint, address, manner.proxy)
-        endpoint = context.wrap_socket(endpoint, server_hostname=address.host)
-        endpoint.setblocking(False)  # noqa: FBT003 - the standard library's
+        return aside(lambda: _secured(endpoint, address, manner, context))
     except BaseException as error:
         endpoint.close()
         if isinstance(error, OSError):
             reason = getattr(error, "verify_message", "") or error.strerror or str(error)
             raise Unavailable(f"cannot speak to {what}: {reason}") from error
         raise
+
+
+def _reach(server: Address, seconds: float) -> socket.socket:
+    """Make a TCP connection, which does not block, to the first of a server's addresses that takes it."""
+    failure = OSError("it has no address")
+    for family, kind, protocol, _, where in _addresses(server):
+        endpoint = socket.socket(family, kind, protocol)
+        endpoint.setblocking(False)  # noqa: FBT003 - the standard library's
+        try:
+            code = endpoint.connect_ex(where)
+            if code == errno.EINPROGRESS:
+                happened = wait(endpoint, select.POLLOUT, seconds)
+                code = (
+                    endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if happened else errno.ETIMEDOUT
+                )
+        except BaseException:
+            endpoint.close()
+            raise
+        if not code:
+            return endpoint
+        endpoint.close()
+        failure = OSError(code, os.strerror(code))
+    raise failure
+
+
+def _addresses(server: Address) -> list[Any]:
+    """Look the name up, which may take long; a number is its own address."""
+    find = functools.partial(socket.getaddrinfo, server.host, server.port, type=socket.SOCK_STREAM)
+    try:
+        return find(flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return aside(find)
+
+
+def _secured(
+    endpoint: socket.socket, address: Address, manner: Manner, context: ssl.SSLContext
+) -> socket.socket:
+    """Go through the proxy, if there is one, and speak TLS. The socket does not block."""
+    endpoint.settimeout(manner.connect_seconds)
+    if manner.proxy:
+        _tunnel(endpoint, address, manner.proxy)
+    endpoint = context.wrap_socket(endpoint, server_hostname=address.host)
+    endpoint.setblocking(False)  # noqa: FBT003 - the standard library's
     return endpoint
 
 
