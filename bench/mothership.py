@@ -1,6 +1,6 @@
 """How many phone-homes a second a mothership takes, with 10,000 devices: each on a connection of its own.
 
-    python bench/mothership.py [--devices 10000] [--seconds 10] [--lines 64]
+    python bench/mothership.py [--devices 10000] [--seconds 10] [--lines 64] [--write]
 
 The devices are one other process on the same machine; what it costs is in the figures. Everything that is
 answered is on the disk.
@@ -22,8 +22,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common import ROOT, machine, write_section
+
 HOST = "127.0.0.1"
-SOURCE = Path(__file__).parent.parent / "src"
+SOURCE = ROOT / "src"
+GOAL = 1000
 
 
 def message(path: str, token: str, body: dict[str, Any]) -> bytes:
@@ -93,6 +96,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--lines", type=int, default=64)
+    parser.add_argument("--write", action="store_true", help="put the table into bench/RESULTS.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         with socket.create_server((HOST, 0)) as one:
@@ -103,10 +107,19 @@ def main() -> None:
             [sys.executable, "-m", "tidegate", *command], env=environment, stdout=subprocess.DEVNULL
         )
         try:
-            measure(options, process.pid, port, Path(folder))
+            lines = measure(options, process.pid, port, Path(folder))
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
+    asked = f"--devices {options.devices} --seconds {options.seconds:g} --lines {options.lines}"
+    facts = (
+        f"`python bench/mothership.py {asked} --write` on {time.strftime('%Y-%m-%d')} on {machine()},"
+        f" with all devices on the same processors. The goal is {GOAL:,} phone-homes a second."
+    )
+    text = "\n".join([facts, "", "| what | measured |", "|---|---|", *lines])
+    print(text)
+    if options.write:
+        write_section("mothership", text)
 
 
 def wait_for(port: int) -> None:
@@ -119,7 +132,7 @@ def wait_for(port: int) -> None:
             return
 
 
-def measure(options: argparse.Namespace, pid: int, port: int, folder: Path) -> None:
+def measure(options: argparse.Namespace, pid: int, port: int, folder: Path) -> list[str]:
     wait_for(port)
     bootstrap = (folder / "f.db.bootstrap").read_text().strip()
     digests = [hashlib.sha256(f"token-{number}".encode()).hexdigest() for number in range(options.devices)]
@@ -129,17 +142,21 @@ def measure(options: argparse.Namespace, pid: int, port: int, folder: Path) -> N
     ]
     began = time.monotonic()
     asyncio.run(once(port, enrolments, options.lines))
-    passed = time.monotonic() - began
-    print(f"enrolled {options.devices} devices in {passed:.1f} s: {options.devices / passed:.0f}/s")
+    enrolled = options.devices / (time.monotonic() - began)
     messages = [heartbeat(number) for number in range(options.devices)]
     _, cpu = memory_and_cpu(pid)
     began = time.monotonic()
     took = sorted(asyncio.run(each(port, messages, options.lines, began + options.seconds)))
     passed = time.monotonic() - began
     peak, after = memory_and_cpu(pid)
-    print(f"{len(took)} phone-homes in {passed:.1f} s: {len(took) / passed:.0f}/s")
-    print(f"  median {took[len(took) // 2] * 1000:.1f} ms, 99 % {took[len(took) * 99 // 100] * 1000:.1f} ms")
-    print(f"  the mothership: {1000 * (after - cpu) / len(took):.2f} ms of CPU each, {peak:.0f} MiB at most")
+    rows = {
+        f"enrolments a second, {options.devices:,} devices": f"{enrolled:,.0f}",
+        "phone-homes a second": f"{len(took) / passed:,.0f}",
+        "median, 99 % of them": f"{took[len(took) // 2] * 1000:.1f} ms, {took[len(took) * 99 // 100] * 1000:.1f} ms",
+        "CPU of the mothership for each": f"{1000 * (after - cpu) / len(took):.2f} ms",
+        "most memory of the mothership": f"{peak:.0f} MiB",
+    }
+    return [f"| {what} | {figure} |" for what, figure in rows.items()]
 
 
 if __name__ == "__main__":

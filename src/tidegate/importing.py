@@ -6,20 +6,19 @@ Where we would do something else than was asked for, that is listed and not gues
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tidegate.config.naming import literal
 from tidegate.errors import ConfigFaults
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _WILD = re.compile(r"[*?\[{!(+@]")
 _GLOBAL = {
@@ -54,7 +53,7 @@ class Imported:
 
     def text(self) -> str:
         """Write it as YAML, with the sentences as comments before it."""
-        lines = [f"# {sentence}" for sentence in self.missing]
+        lines = [f"# {' '.join(sentence.split())}" for sentence in self.missing]
         body = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         return "\n".join([*lines, body]) if lines else body
 
@@ -140,14 +139,10 @@ def _source(
         source["DelayUploadSeconds"] = delay
     if policy.get("force_upload"):
         source["Force"] = True
-    if policy.get("customizer"):
-        name = policy["customizer"]
-        made.missing.append(
-            f"{what}.customizer: write Customizer with File (the absolute path of {name}.js), its Sha256 and"
-            " Engine: JavaScript"
-        )
+    if policy.get("customizer") and not _customizer(what, all_of_it, policy, base, source, made):
         return None  # without it, files would get other keys
-    for name in sorted(policy.keys() - set(_UPLOAD)):
+    unknown = policy.keys() - set(_UPLOAD) if "Customizer" not in source else ()
+    for name in sorted(unknown):
         made.missing.append(f"{what}.{name}: there is nothing like it in a source")
     return source
 
@@ -177,6 +172,42 @@ def _key(
     if start.startswith("/") or "//" in start:
         made.missing.append(f'{what}: keys began with "{start}"; here they do without the empty folder')
     source["ObjectKey"] = re.sub("/+", "/", start).lstrip("/") + "{path}"
+
+
+def _customizer(
+    what: str,
+    all_of_it: Mapping[str, Any],
+    policy: Mapping[str, Any],
+    base: str,
+    source: dict[str, Any],
+    made: Imported,
+) -> bool:
+    """Take a customizer along, if it is told the same names as before. Tells whether that could be done."""
+    name, before = str(policy["customizer"]), str(policy.get("output_key_prefix", ""))
+    path = Path(base, str(all_of_it.get("customizers_path", "customizers")), f"{name}.js")
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        digest = ""
+    is_told_the_same = source["ObjectKey"] == f"{before}{{path}}" and (not before or before.endswith("/"))
+    if not (digest and is_told_the_same):
+        made.missing.append(
+            f"{what}.customizer: write Customizer with File (the absolute path of {name}.js), its Sha256 and"
+            " Engine: JavaScript"
+        )
+        return False
+    del source["ObjectKey"]
+    if before:
+        source["ObjectKeyPrefix"] = before.rstrip("/")
+    settings = {key: value for key, value in policy.items() if key != "handler"}
+    source["Customizer"] = {
+        "File": posixpath.normpath(path),
+        "Sha256": digest,
+        "Engine": "JavaScript",
+        "Settings": settings,
+    }
+    made.missing.append(f"{what}.customizer: it is told the keys of its policy as settings, and no others")
+    return True
 
 
 def _fate(what: str, policy: Mapping[str, Any], base: str, source: dict[str, Any], made: Imported) -> None:

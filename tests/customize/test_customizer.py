@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +17,8 @@ from tidegate.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tidegate.config import Source
 
 
 @pytest.mark.parametrize(
@@ -213,6 +218,51 @@ def test_code_from_a_bucket_that_is_another_one_is_not_run(tmp_path: Path) -> No
     source = the_source("/data", "**", Customizer=from_bucket("x"))
     namer = Namer(source, "thing", Shelf(tmp_path / "shelf", lambda *_: b"y"))
     assert "SHA-256" in names(namer, "a")[0].problem
+
+
+def test_sources_that_take_code_at_the_same_time_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def take(shelf: Shelf, source: Source) -> None:
+        assert source.customizer
+        together.wait(10)
+        shelf.was_good(source.name, shelf.wanted(source, source.customizer))
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            two = [
+                source_with(tmp_path / f"{one}.star", f"{STAR}    return '{number} {one}' + name\n")
+                for one in range(2)
+            ]
+            sources = [replace(two[one % 2], name=f"s{one}") for one in range(8)]
+            list(pool.map(take, [Shelf(tmp_path / "shelf", no_bucket)] * 8, sources))
+            left = [Shelf(tmp_path / "shelf", no_bucket).last_good(one.name) for one in sources]
+            assert [code and code.sha256 for code in left] == [
+                one.customizer and one.customizer.sha256 for one in sources
+            ]
+
+
+def test_what_has_failed_is_tried_at_once_when_somebody_asks(tmp_path: Path) -> None:
+    code = f"{STAR}    return 'b/' + name\n"
+    kept: list[bytes] = []
+
+    def fetch(*_: Any) -> bytes:
+        if not kept:
+            raise Unavailable("no network")
+        return kept[0]
+
+    source = the_source("/data", "**", Customizer=from_bucket(code))
+    namers = Namers("thing", Shelf(tmp_path / "shelf", fetch))
+    namer = namers.of(source)
+    assert namer
+    assert names(namer, "a")[0].problem
+    kept.append(code.encode())
+    assert names(namer, "a", steady=1)[0].problem
+    namers.again("another")
+    assert names(namer, "a", steady=2)[0].problem
+    namers.again(source.name)
+    assert names(namer, "a", steady=3)[0].key == "b/a"
+    namers.close()
 
 
 def test_a_shelf_that_only_looks_writes_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -14,8 +15,10 @@ import pytest
 import yaml
 
 from tests.customize.helpers import sha256
+from tests.fleet.rig import Process
 from tests.helpers import environment
-from tests.standins.faulty_s3 import FaultyS3
+from tests.standins.faulty_s3 import FaultyS3, Held
+from tests.whole.shelf import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 FILES = 10_000
+NOON = 1_735_646_400
+"""Of 31 December 2024, so that keys do not change with the years."""
+
 ENDINGS = ("csv", "log", "tmp", "bin", "dat")
 STAR = """
 def customize(name, settings, stat):
@@ -46,6 +52,7 @@ def fill(data: Path) -> None:
     for number in range(FILES):
         name = f"line{number % 10}/file{number}.{ENDINGS[number // 10 % len(ENDINGS)]}"
         (data / name).write_bytes(b"%d" % number)
+        os.utime(data / name, (NOON, NOON))
 
 
 def configuration(data: Path, folder: Path, url: str) -> dict[str, Any]:
@@ -118,10 +125,46 @@ def test_ten_thousand_mixed_files_go_where_they_belong_and_the_counters_add_up(t
             assert words(source) == {"added": 2 * fifth, "ignored": 4 * fifth, "unchanged": 2 * fifth}
         shutil.rmtree(work)
         before = dict(server.objects)
-        os.utime(data / "line0/file0.csv")
+        os.utime(data / "line0/file0.csv", (NOON + 1, NOON + 1))
         (data / "line1/file1.csv").write_bytes(b"7")
+        os.utime(data / "line1/file1.csv", (NOON, NOON))
         third = once(config, work)
         for source in third.values():
             assert words(source) == {"updated": 1, "skipped": 2 * fifth - 1, "ignored": 2 * fifth}
         changed = {key for key, held in server.objects.items() if before[key] is not held}
-        assert changed == {"one/L7/2026/line1/file1.csv", "two/L7/line1/file1.csv"}
+        assert changed == {"one/L7/2024/line1/file1.csv", "two/L7/line1/file1.csv"}
+
+
+def test_an_agent_that_runs_takes_new_code_from_the_bucket_and_asks_for_it_when_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    codes = [f"module.exports = function (name) {{ return 'v{number}/' + name; }};" for number in (1, 2)]
+    data, file = tmp_path / "data", tmp_path / "config.yaml"
+    data.mkdir()
+    with FaultyS3() as server:
+        customizer = {"File": "names.js", "FromBucket": "programs", "FromPrefix": "code"}
+        keys = {"PathName": f"{data}/*", "BucketName": "bucket", "Carrier": "Direct", "HoldBack": "None"}
+        keys |= {"QuietSeconds": 0, "Interval": 0.2, "S3": {"EndpointUrl": server.url}}
+
+        def configure(code: str) -> None:
+            wanted = {**keys, "Customizer": {**customizer, "Sha256": sha256(code)}}
+            file.with_suffix(".new").write_text(yaml.safe_dump(wanted), encoding="utf-8")
+            file.with_suffix(".new").replace(file)
+
+        configure(codes[0])
+        arguments = ("run", "--config", str(file), "--work-dir", str(tmp_path / "work"))
+        agent = Process(tmp_path, "agent", *arguments, AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY="key")
+        try:
+            (data / "a.csv").write_text("1")
+            eventually(lambda: "s3://programs/code/names.js cannot be fetched" in agent.log)
+            server.objects["programs/code/names.js"] = Held(codes[0].encode())
+            os.kill(agent.pid, signal.SIGHUP)  # as every way to ask for a scan
+            eventually(lambda: "bucket/v1/a.csv" in server.objects)
+            server.objects["programs/code/names.js"] = Held(codes[1].encode())
+            configure(codes[1])
+            eventually(lambda: "the configuration has changed" in agent.log)
+            (data / "b.csv").write_text("2")
+            eventually(lambda: {"bucket/v1/b.csv", "bucket/v2/b.csv"} & server.objects.keys())
+            assert "bucket/v2/b.csv" in server.objects
+        finally:
+            agent.kill()

@@ -30,8 +30,9 @@ SCAN = {"operation": "tidegate/scan/post", "parameters": {"source": "logs"}}
 class Jobs:
     """The part of AWS IoT Jobs that a device sees, by what its documentation says: topics, lists, states."""
 
-    def __init__(self, standin: NucleusStandIn) -> None:
+    def __init__(self, standin: NucleusStandIn, thing: str = "press-7") -> None:
         self._standin = standin
+        self._base = f"$aws/things/{thing}/jobs"
         self._ended = threading.Event()
         self._seen = 0
         self.documents: dict[str, Any] = {}
@@ -53,7 +54,8 @@ class Jobs:
         while not self._ended.wait(0.01):
             messages = self._standin.iot_core_received
             for message in messages[self._seen :]:
-                self._answer(message.topic.removeprefix(f"{BASE}/"), json.loads(message.payload))
+                if message.topic.startswith(f"{self._base}/"):
+                    self._answer(message.topic.removeprefix(f"{self._base}/"), json.loads(message.payload))
             self._seen = len(messages)
 
     def _answer(self, name: str, said: dict[str, Any]) -> None:
@@ -73,7 +75,7 @@ class Jobs:
             self.status[job], self.details[job] = said["status"], said.get("statusDetails")
 
     def _send(self, name: str, body: Any) -> None:
-        self._standin.publish_iot_core(f"{BASE}/{name}", json.dumps(body).encode())
+        self._standin.publish_iot_core(f"{self._base}/{name}", json.dumps(body).encode())
 
 
 @pytest.fixture
@@ -141,6 +143,18 @@ def test_what_is_rejected_has_failed_and_says_why(jobs: Jobs, jobs_door: Any) ->
     jobs.add("bad", {"operation": "tidegate/scan/post", "parameters": {"status": 404}})
     eventually(lambda: jobs.status["bad"] == "FAILED")
     assert jobs.details["bad"]["status"] == "404"
+
+
+def test_a_job_that_comes_while_the_agent_is_away_is_done_when_it_is_back(
+    jobs: Jobs, jobs_door: Any, routes: Echo
+) -> None:
+    jobs_door(patience=0.1)
+    jobs.add("early", {"operation": "tidegate/scan/post", "parameters": {"status": 503}})
+    eventually(lambda: len(routes.heard) > 1)
+    jobs.documents["early"] = SCAN
+    eventually(lambda: jobs.status["early"] == "SUCCEEDED")
+    assert ("early", "FAILED") not in jobs.updates
+    assert len({asked["clientToken"] for _, asked in routes.heard}) == 1
 
 
 def test_a_job_that_a_restart_has_interrupted_is_asked_for_with_the_same_token(

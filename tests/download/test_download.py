@@ -405,3 +405,31 @@ def test_many_files_are_known_again_by_what_they_hold(desk: Desk) -> None:
     assert desk.files() == {name: name.encode() for name in names}
     desk.restart()
     assert figures(desk.round()) == (0, 230, 0)
+
+
+def test_a_link_in_place_of_the_folder_for_parts_leads_nowhere(desk: Desk) -> None:
+    outside = desk.folder.parent / "outside"
+    outside.mkdir()
+    (outside / "victim").write_bytes(b"untouched")
+    desk.folder.mkdir()
+    (desk.folder / ".tidegate-download").symlink_to(outside)
+    desk.put("up/a", b"1")
+    with pytest.raises(Unavailable, match="cannot be used"):
+        desk.round()
+    assert [one.name for one in outside.iterdir()] == ["victim"]
+
+
+def test_a_link_in_place_of_a_part_leads_nowhere(desk: Desk) -> None:
+    victim = desk.folder.parent / "victim"
+    victim.write_bytes(b"untouched")
+    bodies = {"a": b"1", "b": LARGE}
+    parts = desk.folder / ".tidegate-download"
+    (parts / "somebody's").mkdir(parents=True)
+    for name, body in bodies.items():
+        desk.put(f"up/{name}", body)
+    for page in desk.download._library.pages(BUCKET, "up/"):
+        for one in page:
+            (parts / desk.download._bringer.part_of(one)).symlink_to(victim)
+    assert figures(desk.round()) == (2, 0, 0)
+    assert victim.read_bytes() == b"untouched"
+    assert desk.files() == bodies

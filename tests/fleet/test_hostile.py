@@ -64,6 +64,7 @@ HARM: dict[str, Callable[..., None]] = {
     "null": says(answer(b"null")),
     "a number of many digits": says(answer(b"1" * 10_000)),
     "no number": says(answer(b'{"state": "registered", "n": NaN}')),
+    "a number beyond all": says(answer(b'{"state": "registered", "n": 1e999}')),
     "very deep": says(answer(b'{"a":' * 5_000 + b"1" + b"}" * 5_000)),
     "deep": says(answer(b'{"a":' * 100 + b"1" + b"}" * 100)),
     "very long": says(answer(b'{"a": "' + b"x" * 300_000 + b'"}')),
@@ -117,6 +118,16 @@ def test_a_reply_that_makes_no_sense_is_told_with_the_next_call(folder: Path) ->
     assert "error" not in home.heard[-1].context
 
 
+def test_credentials_that_cannot_be_read_do_not_keep_it_from_calling(folder: Path) -> None:
+    kept = folder / "work" / "home"
+    kept.mkdir(parents=True)
+    (kept / "context.json").write_text('{"state": "configured"}')
+    (kept / "credentials.json").write_text('{"Expiration": "soon"}')
+    with lying(always({})) as home, calling(folder, home.url, Credentials="Mothership"):
+        eventually(lambda: home.heard)
+        assert home.heard[0].context["credentials"] == {"wanted": True, "expires": None}
+
+
 def test_a_good_reply_in_many_pieces_is_a_good_reply(folder: Path) -> None:
     def pieces(_: Heard, connection: socket.socket) -> None:
         for byte in answer(GOOD):
@@ -160,6 +171,9 @@ FORBIDDEN: dict[str, dict[str, Any]] = {
     "the bucket of a source of the device": {"Sources": {"own": {"BucketName": "evil"}}},
     "a shorthand": {"PathName": "/etc/*", "BucketName": "evil"},
     "no map": {"Sources": [1]},
+    "where S3 is, by leaving it out": {"S3": None},
+    "the mothership, by leaving it out": {"home": ""},
+    "the name of the device, by leaving it out": {"ThingName": "null"},
 }
 
 

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tests.fleet.rig import ENVIRONMENT
-from tests.helpers import later, write
+from tests.helpers import later, version_of, write
 from tidegate.config import parse
+from tidegate.customize import Namer, Shelf
 from tidegate.importing import imported
 from tidegate.view.explain import explain
 
@@ -128,6 +129,40 @@ def test_what_has_no_equivalent_is_told(folder: Path, old: dict[str, Any], word:
 def test_a_policy_with_a_customizer_is_left_out_for_it_would_give_other_keys(folder: Path) -> None:
     made = imported({**BUCKET, "policies": [{}, {"customizer": "names"}]}, str(folder))
     assert list(made.config["Sources"]) == ["policy1"]
+
+
+@pytest.mark.parametrize("prefix", ["", "raw/"])
+def test_a_customizer_comes_along_where_it_is_told_the_same_names(folder: Path, prefix: str) -> None:
+    code = "module.exports = (name, settings) => settings.line + '/' + name;"
+    write(folder / "customizers" / "names.js", code)
+    path = write(folder / "data" / "deep" / "a.csv", age=3600)
+    policy = {"input_file_pattern": "data/**/*.csv", "input_remove_prefix": "data/", "line": "L7"}
+    more = {"customizer": "names", "output_key_prefix": prefix}
+    made = imported({**BUCKET, "policies": [{**policy, **more}]}, str(folder))
+    (source,) = parse(made.config).sources
+    namer = Namer(source, "press-7", Shelf(folder / "shelf", lambda *_: b""))
+    found = namer.names([version_of(path)], moment=later())
+    namer.close()
+    assert [one.key for one in found] == [f"{prefix}L7/deep/a.csv"]
+    assert len(made.missing) == 1
+    assert "as settings" in made.missing[0]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"input_file_pattern": "data/*.csv"},  # it would be told the name without data/
+        {"input_file_pattern": "data/*.csv", "input_remove_prefix": "data/", "output_key_prefix": "raw-"},
+        {"input_file_pattern": "data/*.csv", "input_remove_prefix": "data/", "customizer": "others"},
+    ],
+)
+def test_a_customizer_that_would_give_other_keys_or_is_not_there_is_left_out(
+    folder: Path, policy: dict[str, str]
+) -> None:
+    write(folder / "customizers" / "names.js", "module.exports = name => name;")
+    made = imported({**BUCKET, "policies": [{"customizer": "names", **policy}]}, str(folder))
+    assert "Sources" not in made.config
+    assert "Sha256" in "".join(made.missing)
 
 
 def test_the_mothership_comes_along_but_not_its_rights(folder: Path) -> None:

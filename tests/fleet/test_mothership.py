@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import shutil
+import sqlite3
 import stat
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +16,8 @@ import requests
 from playwright.sync_api import expect, sync_playwright
 
 from tests.fleet.rig import Mothership, Process
+from tidegate.mothership.bank import Bank
+from tidegate.mothership.books import KEPT_OF_ACTIONS, Books
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,9 +135,52 @@ def test_actions_come_in_order_one_at_a_time_until_each_is_answered(device: Devi
     assert device.call("report", action_id=one, result={"a": 1})["action_id"] == two
     reply = device.call("upgrade+error", action_id=two, error={"code": 3, "message": "no"})
     assert "action" not in reply
-    assert [device.home.action("press-7", it)["answer"] for it in (one, two)] == ["ack", "error"]
+    ended = [device.home.action("press-7", it) for it in (one, two)]
+    assert [(it["answer"], it["result"]) for it in ended] == [("ack", {"a": 1}), ("error", "3: no")]
     device.call("report", action_id=two)
     assert device.home.action("press-7", two)["answer"] == "error"
+
+
+def test_a_report_can_be_read_after_the_next_heartbeat_and_old_actions_are_forgotten(device: Device) -> None:
+    report = {"Sources": {f"s{number}": {"PathName": "/data/*"} for number in range(100)}}
+    for number in range(KEPT_OF_ACTIONS + 5):
+        action = device.home.ask("POST", "/devices/press-7/actions", {"action": "report"})["action_id"]
+        device.call("report", action_id=action, result=report if number else "the first one")
+    device.call(result={"added": 1})
+    found = device.home.ask("GET", "/devices/press-7")["actions"]
+    assert [one["result"] for one in found] == [report] * KEPT_OF_ACTIONS
+    database = sqlite3.connect(device.home.bootstrap.parent / "fleet.db")
+    try:
+        assert database.execute("SELECT count(*) FROM actions").fetchone() == (KEPT_OF_ACTIONS,)
+    finally:
+        database.close()
+
+
+def test_one_key_queues_an_action_once_for_each_device(device: Device) -> None:
+    other = Device(device.home, "press-8")
+    other.enrol()
+    for one in (device, other, device):
+        order = {"action": "report", "key": "report-of-november"}
+        device.home.ask("POST", f"/devices/{one.name}/actions", order)
+    for one in (device, other):
+        assert one.call()["action_id"] == "report-of-november"
+        assert "action" not in one.call("report", action_id="report-of-november")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/devices/pres-7/desired", {"LogLevel": "DEBUG"}),
+        ("PUT", "/devices/pres-7/state", {"state": "suspended"}),
+        ("POST", "/devices/pres-7/actions", {"action": "report"}),
+        ("DELETE", "/devices/pres-7", None),
+        ("GET", "/devices/pres-7", None),
+    ],
+)
+def test_a_device_that_is_not_there_is_told_so(device: Device, method: str, path: str, body: Any) -> None:
+    headers = {"authorization": f"Bearer {device.home.admin}"}
+    answer = requests.request(method, f"{device.home.url}{path}", json=body, headers=headers, timeout=10)
+    assert answer.status_code == 404
 
 
 def test_nobody_ends_the_action_of_another_device(device: Device) -> None:
@@ -160,6 +209,9 @@ def test_nothing_that_was_answered_is_lost_by_a_kill(device: Device) -> None:
         (b"[]", 400),
         (b'{"context": 5}', 400),
         (b"[" * 100_000, 400),
+        (b'{"context": {"info": ' + b"[" * 100 + b"]" * 100 + b"}}", 400),
+        (b'{"context": {"info": {"x": 1e999}}}', 400),
+        (b'{"context": {"info": {"x": NaN}}}', 400),
         (b'{"context": {"action": "' + b"x" * 300_000 + b'"}}', 413),
     ],
 )
@@ -179,6 +231,26 @@ def test_odd_things_in_a_message_are_passed_over(device: Device) -> None:
     assert device.call(**odd)["state"] == "registered"
 
 
+def test_what_is_no_text_does_not_keep_the_operator_from_looking(device: Device) -> None:
+    device.call("x\udcff", info={"troubles": ["\udcff"]}, error={"message": "\ud800"}, version="\udcff")
+    assert device.home.ask("GET", "/devices/press-7")["info"]["troubles"] == ["\udcff"]
+    assert device.home.device("press-7")["cause"] == "x"
+
+
+@pytest.mark.parametrize("path", ["/devices", "/devices/press-7/actions", "/act"])
+def test_a_page_of_somebody_else_does_nothing_in_the_browser_of_the_operator(
+    device: Device, path: str
+) -> None:
+    body = {"name": "press-8", "token_sha256": "0" * 64, "action": "reboot"}
+    login = ("operator", device.home.admin)  # which a browser sends along, and this kind of body unasked
+    kind = {"content-type": "text/plain", "origin": "https://evil.example.com"}
+    url = f"{device.home.url}{path}"
+    answer = requests.post(url, data=json.dumps(body), headers=kind, auth=login, timeout=10)
+    assert answer.status_code in (401, 403)
+    assert "action" not in device.call()
+    assert device.home.device("press-8") == {}
+
+
 @pytest.mark.parametrize("path", ["/", "/devices", "/devices/press-7"])
 def test_only_the_operator_looks_at_devices(device: Device, path: str) -> None:
     assert requests.get(f"{device.home.url}{path}", timeout=10).status_code == 401
@@ -196,6 +268,64 @@ def test_it_listens_to_the_network_only_with_tls(folder: Path) -> None:
     one = Process(folder, "open", "mothership", "--db", str(folder / "f.db"), "--listen", "0.0.0.0:1")
     assert one._process.wait(timeout=20) == 2
     assert "--tls-cert" in one.log
+
+
+def test_a_step_that_nobody_waits_for_any_more_holds_up_no_other(tmp_path: Path) -> None:
+    books = Books(tmp_path / "fleet.db")
+    begun, going_on = threading.Event(), threading.Event()
+    first = books.step(lambda _: begun.set() or going_on.wait(10))
+    assert begun.wait(10)
+    given_up = books.step(lambda _: 2)
+    assert given_up.cancel()
+    last = books.step(lambda _: 3)
+    going_on.set()
+    assert (first.result(10), last.result(10)) == (True, 3)
+    books.close()
+
+
+# Credentials
+
+
+def grant(folder: Path, ends: str) -> Path:
+    program = folder / "grant"
+    keys = {"AccessKeyId": "ASIA1", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": ends}
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(keys)}'\n")
+    program.chmod(0o700)
+    return program
+
+
+def test_only_a_configured_device_is_given_credentials(
+    folder: Path, mothership: Callable[..., Mothership]
+) -> None:
+    home = mothership("--grant", str(grant(folder, "2100-01-01T00:00:00Z")))
+    device = Device(home, "press-7")
+    device.enrol()
+    wants = {"credentials": {"wanted": True, "expires": None}}
+    assert "aws_keys" not in device.call(**wants)
+    home.ask("PUT", "/devices/press-7/desired", {})
+    assert device.call(**wants)["aws_keys"]["access_key_id"] == "ASIA1"
+    assert "aws_keys" not in device.call(credentials={"wanted": True, "expires": "2100-01-01T00:00:00Z"})
+    home.ask("PUT", "/devices/press-7/state", {"state": "suspended"})
+    assert "aws_keys" not in device.call(**wants)
+
+
+def test_credentials_are_good_while_they_last_though_no_new_ones_can_be_made(folder: Path) -> None:
+    program = grant(folder, "2100-01-01T00:00:00Z")
+    ends = 4_102_444_800.0
+    bank = Bank(str(program))
+
+    async def keys(seconds: float) -> object:
+        return await bank.keys("press-7", held_until=None, now=ends - seconds)
+
+    async def go() -> None:
+        made = await keys(1000)
+        assert made
+        program.write_text("#!/bin/sh\nexit 1\n")
+        assert await keys(900) == made
+        assert await keys(100) == made
+        assert await keys(0) is None
+
+    asyncio.run(go())
 
 
 # The page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import stat
 import time
@@ -92,6 +93,21 @@ def test_a_token_that_is_too_short_lets_nobody_in(
     one, _ = door()
     (folder / "wake").write_text("short")
     assert ask(one.port, "POST / HTTP/1.1\r\nauthorization: Bearer short") == 401
+
+
+def test_a_moment_without_descriptors_does_not_close_it(
+    door: Callable[..., tuple[Wakeup, list[int]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = door()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as early:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            early.connect((HOST, one.port))
+            eventually(lambda: "not heard" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert ask(one.port) == 202
 
 
 def test_a_socket_is_for_its_owner_and_group(

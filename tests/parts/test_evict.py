@@ -15,7 +15,6 @@ import pytest
 from tests.helpers import later, the_source, version_of, write, writing
 from tidegate.config import parse
 from tidegate.disk.space import Usage
-from tidegate.disk.writers import ignore_lease_signals
 from tidegate.flows.archives import MARK as ARCHIVE
 from tidegate.flows.evict import RELIEF_SECONDS, REST_SECONDS, STEP_SECONDS, Space
 from tidegate.flows.manifest import GROWING_BYTES, let_go
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture(autouse=True)
-def _no_signal() -> None:
-    ignore_lease_signals()
 
 
 @pytest.fixture
@@ -86,6 +80,12 @@ class Device:
         for source in self.sources:
             if source.glob.match_path(str(path)):
                 self.ledger.offer([self.plan(source, path)], now=NOW)
+        return path
+
+    def promised_to_first(self, name: str, blocks: int = 10, *, age: float = 0.0) -> Path:
+        """A file that only the first source has promised."""
+        path = self.file(name, blocks, age=age)
+        self.ledger.offer([self.plan(self.sources[0], path)], now=NOW)
         return path
 
     def stored(self, name: str, blocks: int = 10, *, age: float = 0.0) -> Path:
@@ -144,6 +144,15 @@ def device(root: Path, ledger: Ledger, lists: Path) -> Callable[..., Device]:
 
 def of(root: Path, name: str, **keys: object) -> dict[str, object]:
     return {"Name": name, "PathName": f"{root}/{name}/*.csv", **keys}
+
+
+def one_ignores_all(root: Path, **keys: object) -> list[dict[str, object]]:
+    """Two sources for the same files, of which the second one wants none."""
+    shared = {"PathName": f"{root}/*.csv", "Evict": "OldestFirst"}
+    return [
+        {"Name": "a", **shared, **keys},
+        {"Name": "b", **shared, "Rules": [{"Match": "*", "Ignore": True}]},
+    ]
 
 
 # What is stored
@@ -206,6 +215,28 @@ def test_a_stored_file_that_another_source_needs_stays(root: Path, device: Calla
     it.ledger.settle("direct", [stored], position=None, now=NOW)
     it.step()
     assert it.left() == ["a.csv"]
+
+
+def test_a_stored_file_that_another_source_ignores_makes_room_before_anything_is_lost(
+    root: Path, device: Callable[..., Device]
+) -> None:
+    it = device(*one_ignores_all(root, DeleteAfterMinutes=600))
+    it.promised_to_first("unsent.csv", 30, age=500)
+    stored = it.promised_to_first("stored.csv", 30)
+    outcome = Outcome(verdict=Verdict.STORED, promise=version_of(stored).identity("a"))
+    it.ledger.settle("direct", [outcome], position=None, now=NOW)
+    it.step()
+    assert it.left() == ["unsent.csv"]
+
+
+def test_what_another_source_ignores_may_be_lost_as_if_that_were_not_there(
+    root: Path, device: Callable[..., Device]
+) -> None:
+    it = device(*one_ignores_all(root))
+    it.promised_to_first("older.csv", 30, age=500)
+    it.promised_to_first("newer.csv", 30)
+    it.step()
+    assert it.left() == ["newer.csv"]
 
 
 # What may be lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,6 +135,22 @@ class Journals(RuleBasedStateMachine):
 
 TestJournals = Journals.TestCase
 TestJournals.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+def test_a_disk_that_fails_at_the_end_does_not_keep_a_journal_from_going_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, lambda _: {"key": "k"}, in_lines=True)
+    journal.open()
+    journal.add(b"1\n")
+    reader, writer = os.pipe()
+    os.dup2(writer, journal._descriptor)  # which cannot be synced
+    journal.close()
+    (batch,) = journal.open()
+    journal.add(b"2\n")
+    journal.close()
+    for one in (reader, writer):
+        os.close(one)
+    assert batch.path.read_bytes()[batch.start :] == b"1\n"
+    assert [one.size for one in Journal(tmp_path, dict, in_lines=True).open()] == [2, 2]
 
 
 def test_numbers_are_never_used_twice(tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ class Namer:
             made.append(plain)
         return made
 
+    def again(self) -> None:
+        """Have the code, and files that could not be named, tried with the next question. Never waits."""
+        self._due = float("-inf")
+        self._failed.clear()
+
     def rest(self, steady: float) -> None:
         """End processes that nobody has asked anything for long. They begin again by themselves."""
         if steady - self._asked_at > IDLE_SECONDS:
@@ -248,7 +253,7 @@ class Namer:
         return name if steady < due else None
 
     def _remember(self, candidate: Candidate, name: Name, steady: float) -> None:
-        if hash(candidate) not in self._failed or self._failed[hash(candidate)][0] <= steady:
+        if self._failed.get(hash(candidate), (steady, name))[0] <= steady:
             if len(self._failed) >= REMEMBERED:
                 self._failed.clear()
             self._failed[hash(candidate)] = steady + AGAIN_SECONDS, name
@@ -274,6 +279,12 @@ class Namers:
         """Whether the source will never send this version of a file."""
         namer = self.of(source)
         return namer is not None and namer.names([candidate], moment=moment)[0].ignored
+
+    def again(self, source: str | None = None) -> None:
+        """Have what has failed of one source, or of each, tried with the next question."""
+        for name, namer in list(self._namers.items()):
+            if source in (None, name):
+                namer.again()
 
     def close(self) -> None:
         """End their processes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class Code:
 class Shelf:
     """A folder of ours. `fetch` gets an object of at most so many bytes; it raises what requests do.
 
-    With `only_look` nothing is ever written.
+    With `only_look` nothing is ever written. Any thread may use it.
     """
 
     def __init__(
@@ -48,9 +49,13 @@ class Shelf:
         self._folder = folder
         self._only_look = only_look
         self._fetch = fetch
+        self._lock = threading.Lock()
+        self._in_use: dict[str, str] = {}
 
     def wanted(self, source: Source, customizer: Customizer) -> Code:
         """Get the code that the configuration asks for. Raises CannotLoad with why that cannot be."""
+        with self._lock:
+            self._in_use[source.name] = customizer.sha256
         found = self._taken(customizer.sha256)
         if found is None:
             found = self._brought(source, customizer)
@@ -68,10 +73,11 @@ class Shelf:
         self._put(f"{source}.json", record.encode())
         if self._only_look:
             return
-        used = {self._record(path).get("sha256") for path in self._folder.glob("*.json")}
-        for path in self._folder.iterdir():
-            if path.suffix != ".json" and path.name not in used:
-                path.unlink(missing_ok=True)
+        with self._lock:
+            used = {self._record(path).get("sha256") for path in self._folder.glob("*.json")}
+            for path in self._folder.iterdir():
+                if path.suffix != ".json" and path.name not in used | set(self._in_use.values()):
+                    path.unlink(missing_ok=True)
 
     def last_good(self, source: str) -> Code | None:
         """Return what was used last for a source, if it is still there and the same."""
@@ -115,14 +121,15 @@ class Shelf:
         """Have it there, whole and durable, in the place of what was there. Raises OSError."""
         if self._only_look:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         part = self._folder / f"{name}.part"
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._folder / name)
-        fsync_folder(str(self._folder))
+        with self._lock:  # several sources may have the same code
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._folder / name)
+            fsync_folder(str(self._folder))
 
 
 def _code(sha256: str, engine: str, found: bytes, settings: Any) -> Code:

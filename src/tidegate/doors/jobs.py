@@ -40,6 +40,9 @@ MOST_FOREIGN = 200
 DETAIL = 1000
 """Characters of a status detail; IoT Jobs takes 1024."""
 
+AWAY = 503
+"""Status of what can be asked for again later."""
+
 _JOB = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _OPEN = ("QUEUED", "IN_PROGRESS")
 
@@ -167,8 +170,8 @@ class JobsDoor:
                 job = one.get("jobId") if isinstance(one, dict) else None
                 if not isinstance(job, str) or not _JOB.fullmatch(job):
                     continue
-                if job in self._done:
-                    self._line.publish(f"{self._base}/{job}/update", self._done[job])
+                if done := self._done.get(job):
+                    self._line.publish(f"{self._base}/{job}/update", done)
                 elif job not in self._foreign and job not in self._busy:
                     self._line.publish(f"{self._base}/{job}/get", b'{"includeJobDocument":true}')
 
@@ -195,7 +198,14 @@ class JobsDoor:
         self._desk.put(SHORT.get(route, route), packed(asked), lambda reply: self._answer(job, reply))
 
     def _answer(self, job: str, reply: Reply) -> None:
-        """Report what came of it, from whatever thread; if that fails, it is told with the next list."""
+        """Report what came of it, from whatever thread; if that fails, it is told with the next list.
+
+        What could not be done just now, as when the agent is being started anew, is done with that list.
+        """
+        if reply.status == AWAY:
+            self._busy.discard(job)
+            self._ask_later()
+            return
         details = {"status": str(reply.status), "answer": cut(reply.json().decode(), DETAIL)}
         word = "SUCCEEDED" if reply.accepted else "FAILED"
         self._done[job] = packed({"status": word, "statusDetails": details})
@@ -206,5 +216,8 @@ class JobsDoor:
 
     def _failed(self, error: TidegateError) -> None:
         log.warning("the end of a job could not be told, and is told again later: %s", error)
+        self._ask_later()
+
+    def _ask_later(self) -> None:
         self._ask_at = min(self._ask_at, self._steady() + self._patience)
         self._loop.nudge()

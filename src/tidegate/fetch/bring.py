@@ -95,7 +95,7 @@ class Bringer:
         stored, data = self._library.whole(self._settings.bucket, wanted.key, wanted.etag)
         proof = self._proof(wanted.key, stored)
         proof.update(data)
-        with open(self._target.part(name), "wb") as file:
+        with self._target.part(name) as file:
             file.write(data)
             file.flush()
             return stored, self._finish(file.fileno(), name, proof, stored)
@@ -107,7 +107,7 @@ class Bringer:
             raise Moved("another object has taken its place just now")
         proof = self._proof(key, stored)
         size, length = stored.size or 0, LEAST_PIECE * 4
-        with open(self._target.part(name), "a+b") as file:
+        with self._target.part(name, more=True) as file:
             at = _show(file.fileno(), proof, min(size, os.fstat(file.fileno()).st_size), check)
             file.truncate(at)
             while at < size:
@@ -128,7 +128,7 @@ class Bringer:
         verdict = proof.holds()
         status = os.fstat(descriptor)
         if verdict is False or status.st_size != stored.size:
-            os.unlink(self._target.part(name))
+            self._target.throw_away(name)
             raise Wrong("what came is not what S3 says that it has")
         if verdict is None and self._settings.verify is Verify.CHECKSUM:
             raise Refused("S3 has no checksum of it that could be compared; write Verify: Head to do without")

@@ -5,10 +5,11 @@ Folders are opened one inside the other, and links among them are not followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from tidegate.errors import Unavailable
 from tidegate.fetch.names import PARTIAL
@@ -30,12 +31,30 @@ class Target:
         """Make the folder, if it is not there. Raises Unavailable where that cannot be done."""
         try:
             os.makedirs(f"{self.root}/{PARTIAL}", mode=0o755, exist_ok=True)
+            with self._parts():
+                pass
         except OSError as error:
             raise Unavailable(f"{self.root} cannot be used: {error.strerror}") from error
 
-    def part(self, name: str) -> str:
-        """Where a file is while it is not whole."""
-        return f"{self.root}/{PARTIAL}/{name}"
+    @contextmanager
+    def part(self, name: str, *, more: bool = False) -> Iterator[BinaryIO]:
+        """Open a file that is not whole yet: an empty one, or with `more` to add to what there is."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_APPEND if more else os.O_TRUNC)
+        with self._parts() as folder:
+            try:
+                descriptor = os.open(name, flags, 0o644, dir_fd=folder)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                os.unlink(name, dir_fd=folder)  # a link, which nobody of us has made
+                descriptor = os.open(name, flags | os.O_EXCL, 0o644, dir_fd=folder)
+        with os.fdopen(descriptor, "a+b" if more else "w+b") as file:
+            yield file
+
+    def throw_away(self, name: str) -> None:
+        """Delete a part."""
+        with self._parts() as folder:
+            os.unlink(name, dir_fd=folder)
 
     def mark(self, path: str) -> str:
         """Return how the file is known again; "" if there is none. Raises OSError for what is no file."""
@@ -57,8 +76,8 @@ class Target:
 
     def place(self, part: str, path: str) -> None:
         """Give a file that is whole its name, durably, in place of what has that name."""
-        with self._above(path, make=True) as (folder, name):
-            os.rename(self.part(part), name, dst_dir_fd=folder)
+        with self._parts() as parts, self._above(path, make=True) as (folder, name):
+            os.rename(part, name, src_dir_fd=parts, dst_dir_fd=folder)
             os.fsync(folder)
 
     def remove(self, path: str, is_ours: Callable[[str], bool]) -> bool:
@@ -72,9 +91,17 @@ class Target:
 
     def tidy(self, keep: Collection[str]) -> None:
         """Delete the parts that nobody goes on with."""
-        for name in os.listdir(f"{self.root}/{PARTIAL}"):
-            if name not in keep:
-                os.unlink(self.part(name))
+        with self._parts() as folder:
+            for name in os.listdir(folder):
+                if name not in keep:
+                    with suppress(IsADirectoryError):  # somebody else's
+                        os.unlink(name, dir_fd=folder)
+
+    @contextmanager
+    def _parts(self) -> Iterator[int]:
+        """Open the folder for what is not whole."""
+        with self._above(f"{PARTIAL}/", make=False) as (folder, _):
+            yield folder
 
     @contextmanager
     def _above(self, path: str, *, make: bool) -> Iterator[tuple[int, str]]:

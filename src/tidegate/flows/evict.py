@@ -8,6 +8,7 @@ only after a list of them is durable.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
 import logging
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate.config import Evict
+from tidegate.customize import Namers
 from tidegate.disk.release import Fate, delete, release
 from tidegate.disk.space import Forecast, Sample, Usage, excess, usage_of
 from tidegate.disk.walk import relative
@@ -146,7 +148,7 @@ class Space:
     def _look_after(self, disk: _Disk, moment: Moment) -> None:
         full = _excess(disk.sources, disk.usage) > 0
         if full:
-            self._release(disk, moment.wall)
+            self._release(disk, moment)
             full = _excess(disk.sources, disk.usage) > 0
         names = [source.name for source in disk.sources]
         evictions = self._ledger.evictions
@@ -163,15 +165,16 @@ class Space:
             disk.full_at = None
             log.warning("the disk of %s has room again: %s", disk.folder, _outlook(disk))
 
-    def _release(self, disk: _Disk, now: float) -> None:
+    def _release(self, disk: _Disk, moment: Moment) -> None:
         """Let go of stored files before their time, the least urgent first, until there is room."""
+        ignores = functools.partial(self._namers.ignore, moment=moment)
         for source in sorted(disk.sources, key=lambda source: -source.priority):
             if not self._frees(source, disk):
                 continue
             at_once = dataclasses.replace(source, delete_after_seconds=0)
             others = [other for other in self._sources if other is not source]
             while _excess(disk.sources, disk.usage) and release_stored(
-                at_once, self._ledger, others=others, now=now
+                at_once, self._ledger, others=others, ignores=ignores, now=moment.wall
             ):
                 disk.usage = self._usage(disk.folder)
 
@@ -193,7 +196,7 @@ class Space:
         self._due = moment.steady + REST_SECONDS
         victims: dict[str, list[Transfer]] = {}
         for transfer in islice(self._waiting(allowing), 10 * MOST):
-            if not self._may_go(transfer, disk.usage.device):
+            if not self._may_go(transfer, disk.usage.device, moment):
                 continue
             victims.setdefault(transfer.source, []).append(transfer)
             needed -= disk.usage.taken_by(transfer.body.fingerprint.size)
@@ -222,7 +225,7 @@ class Space:
             for rank in sorted(ranks, reverse=True)
         )
 
-    def _may_go(self, transfer: Transfer, device: int) -> bool:
+    def _may_go(self, transfer: Transfer, device: int, moment: Moment) -> bool:
         """Whether its deletion frees something, and loses only what may be lost."""
         mark = transfer.body.fingerprint
         if _OURS & transfer.metadata.keys() or mark.device != device or not mark.size:
@@ -234,21 +237,25 @@ class Space:
                 and status.st_nlink == 1
                 and Fingerprint.of(status) == mark
                 and not has_writer(transfer.body.path)
-                and not self._needed_elsewhere(transfer)
+                and not self._needed_elsewhere(transfer, moment)
             )
         except OSError:
             return False
 
-    def _needed_elsewhere(self, transfer: Transfer) -> bool:
-        """Whether another source is yet to store the same file."""
-        others = [
-            other
+    def _needed_elsewhere(self, transfer: Transfer, moment: Moment) -> bool:
+        """Whether another source is yet to store the same file, and does not ignore it."""
+        body = transfer.body
+        ids = {
+            body.identity(other.name): other
             for other in self._sources
-            if other.name != transfer.source and _means(other, transfer.body.path)
-        ]
-        ids = [transfer.body.identity(other.name) for other in others]
-        states = self._ledger.known(ids) if ids else {}
-        return any(states.get(id_) not in (State.STORED, State.DONE) for id_ in ids)
+            if other.name != transfer.source and _means(other, body.path)
+        }
+        states = self._ledger.known(list(ids)) if ids else {}
+        return any(
+            states.get(id_) not in (State.STORED, State.DONE)
+            and (id_ in states or not self._namers.ignore(other, body, moment=moment))
+            for id_, other in ids.items()
+        )
 
     def _give_up(self, source: Source, victims: Sequence[Transfer], reason: str, now: float) -> None:
         """Delete the files of one source, once it is written down which."""

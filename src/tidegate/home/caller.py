@@ -150,9 +150,9 @@ class Home:
         self._take_settings()
         if self._round:
             self._finish_round(now)
-        if self._woken and self._cause is None:
-            self._cause = "wakeup"
-        self._woken = False
+        if self._woken:
+            self._woken = False  # first, or one that comes meanwhile would be lost
+            self._cause = self._cause or "wakeup"
         if self._cause is None and now >= self._due:
             self._cause = "heartbeat"
         wanted = self._told or self._cause is not None

@@ -23,6 +23,8 @@ KEYS_FILE = "credentials.json"
 MOST_DONE = 1000
 """Actions that are remembered, so that one that comes again is not done again."""
 
+_EXPIRATION = "%Y-%m-%dT%H:%M:%SZ"
+
 log = logging.getLogger(__name__)
 
 
@@ -111,14 +113,18 @@ class Memory:
 
     def keep_keys(self, keys: Keys) -> None:
         """Have these used for uploads from now on."""
-        expires = datetime.fromtimestamp(keys.expires, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        expires = datetime.fromtimestamp(keys.expires, timezone.utc).strftime(_EXPIRATION)
         values = {"AccessKeyId": keys.access_key_id, "SecretAccessKey": keys.secret_access_key}
         self._write(KEYS_FILE, {**values, "Token": keys.session_token, "Expiration": expires})
 
     def keys_expire(self) -> str | None:
         """Return when those that are kept end, as ISO 8601; None: there are none."""
         found = self._map(KEYS_FILE).get("Expiration")
-        return found if isinstance(found, str) else None
+        try:
+            datetime.strptime(str(found), _EXPIRATION)  # noqa: DTZ007 - it is only looked at
+        except ValueError:
+            return None
+        return str(found)
 
     # Files
 

@@ -21,6 +21,7 @@ LEAST_SECONDS = 10.0
 
 MOST_BYTES = 8192
 PATIENCE_SECONDS = 5.0
+RETRY_SECONDS = 0.5
 LEAST_TOKEN = 16
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Wakeup:
         self._last = float("-inf")
         self._path = Path(address) if address.startswith("/") else None
         self._listener = _on_path(self._path) if self._path else _on_loopback(address)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="wakeup", daemon=True)
         self._thread.start()
 
@@ -56,6 +58,7 @@ class Wakeup:
 
     def close(self) -> None:
         """Let nobody in any more."""
+        self._closing.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for connections
         self._listener.close()
@@ -64,11 +67,13 @@ class Wakeup:
             self._path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as err:  # it is being closed, or there is no descriptor left
+                if not self._closing.wait(RETRY_SECONDS):
+                    log.warning("a wakeup was not heard: %s", err)
+                continue
             with contextlib.suppress(OSError), connection:
                 connection.settimeout(PATIENCE_SECONDS)
                 status = self._answer(_head(connection, self._steady))

@@ -6,6 +6,7 @@ A reply is taken whole or not at all: what is half right was half meant.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,14 +69,13 @@ class Said:
         if not body.strip():
             return None
         try:
-            found = json.loads(body, parse_constant=_no_constant)
+            found = plain(body)
         except (ValueError, RecursionError) as err:
             raise Refused(f"it is not JSON: {str(err)[:80]}") from None
         if not isinstance(found, dict):
             raise Refused("it is not a map")
         if not found:
             return None
-        _check_depth(found, _DEEPEST)
         cookie = {name: value for name, value in found.items() if name not in _ITS + _OURS}
         if len(json.dumps(cookie)) > COOKIE_BYTES:
             raise Refused(f"it wants us to keep more than {COOKIE_BYTES} bytes")
@@ -94,13 +94,26 @@ class Said:
         )
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+def plain(body: bytes) -> Any:
+    """Read JSON that can be written again: no number is beyond all others, and nothing is very deep.
+
+    Raises ValueError, and RecursionError for what is far too deep.
+    """
+    found = json.loads(body, parse_constant=_number, parse_float=_number)
+    _check_depth(found, _DEEPEST)
+    return found
+
+
+def _number(written: str) -> float:
+    found = float(written)
+    if not math.isfinite(found):
+        raise ValueError(f"{written[:20]} is no number")
+    return found
 
 
 def _check_depth(value: object, left: int) -> None:
     if left < 0:
-        raise Refused(f"it is deeper than {_DEEPEST} maps and lists")
+        raise ValueError(f"it is deeper than {_DEEPEST} maps and lists")
     if isinstance(value, dict):
         for one in value.values():
             _check_depth(one, left - 1)

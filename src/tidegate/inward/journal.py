@@ -7,6 +7,7 @@ The file after the last one is made before that goes, so that numbers are never 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _ENDING = ".batch"
 _COPY_BYTES = 2**20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +129,16 @@ class Journal:
         batch.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the file. What is in it stays for the next time."""
+        """Let go of the file. What is in it stays for the next time; never fails."""
         if self._descriptor < 0:
             return
         try:
             self.sync()
-        finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        except OSError as error:
+            log.warning("%s may be lost in a power cut: %s", self._path(self._number), error)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._is_synced = True
 
     def _start(self, number: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

@@ -32,18 +32,22 @@ class Bank:
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def keys(self, device: str, *, held_until: float | None, now: float) -> dict[str, str] | None:
-        """Return credentials for a device whose own last until then; None: it needs none, or has to wait."""
+        """Return credentials for a device whose own last until then; None: it needs none, or has to wait.
+
+        While the program makes none, those that it made before are good for as long as they last.
+        """
         if self._program is None:
             return None
         made, ends, keys = self._kept.get(device, (0.0, 0.0, {}))
         if ends - now <= FRESH * (ends - made):
             async with self._turns:
-                keys = await self._ask(device)
-            if not keys:
-                return None
-            ends = datetime.fromisoformat(keys["expiration"].replace("Z", "+00:00")).timestamp()
-            self._kept[device] = now, ends, keys
-        return keys if held_until is None or held_until < ends - 1 else None
+                fresh = await self._ask(device)
+            if fresh:
+                keys = fresh
+                ends = datetime.fromisoformat(keys["expiration"].replace("Z", "+00:00")).timestamp()
+                self._kept[device] = now, ends, keys
+        is_better = held_until is None or held_until < ends - 1
+        return keys if keys and ends > now and is_better else None
 
     async def _ask(self, device: str) -> dict[str, str]:
         assert self._program is not None

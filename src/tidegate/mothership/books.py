@@ -28,6 +28,9 @@ MOST_WAITING = 20_000
 KEPT_OF_HISTORY = 100
 """Lines of each device."""
 
+KEPT_OF_ACTIONS = 50
+"""Of each device, of those that have ended."""
+
 EVERY = ""
 """Stands in place of a device for all of them that have no configuration of their own."""
 
@@ -87,7 +90,8 @@ class Books:
             steps = []
             job = self._queue.get()
             while job is not None:
-                steps.append(job)
+                if job[1].set_running_or_notify_cancel():  # else nobody waits for it any more
+                    steps.append(job)
                 if len(steps) >= MOST_TOGETHER:
                     break
                 try:
@@ -137,19 +141,23 @@ class Books:
         if not rows:
             return None
         actions = self._database.rows(
-            "SELECT id, action, queued, sent, ended, answer FROM actions WHERE device = ?"
-            " ORDER BY seq DESC LIMIT 50",
-            (name,),
+            "SELECT id, action, queued, sent, ended, answer, told FROM actions WHERE device = ?"
+            " ORDER BY seq DESC LIMIT ?",
+            (name, KEPT_OF_ACTIONS),
         )
         history = self._database.rows(
             "SELECT at, what, detail FROM history WHERE device = ? ORDER BY seq DESC LIMIT ?",
             (name, KEPT_OF_HISTORY),
         )
         names = ("id", "action", "queued", "sent", "ended", "answer")
+        told = [json.loads(row[-1]) for row in actions]
         return {
             "name": name,
             "info": json.loads(rows[0][0]),
-            "actions": [dict(zip(names, row, strict=True)) for row in actions],
+            "actions": [
+                dict(zip(names, row[:-1], strict=True)) | {"result": one}
+                for row, one in zip(actions, told, strict=True)
+            ],
             "history": [dict(zip(("at", "what", "detail"), row, strict=True)) for row in history],
         }
 
@@ -176,8 +184,13 @@ def expel(cursor: Cursor, name: str) -> bool:
     return bool(found)
 
 
-def desire(cursor: Cursor, device: str, config: Mapping[str, object], now: float) -> int:
-    """Want this configuration of a device, or of EVERY one without its own. Returns the revision."""
+def desire(cursor: Cursor, device: str, config: Mapping[str, object], now: float) -> int | None:
+    """Want this configuration of a device, or of EVERY one without its own.
+
+    Returns the revision; None: there is no such device.
+    """
+    if device and not cursor.rows("SELECT 1 FROM devices WHERE name = ?", (device,)):
+        return None
     cursor.run("INSERT INTO revisions (device, at) VALUES (?, ?)", (device, now))
     rev = int(cursor.rows("SELECT last_insert_rowid()")[0][0])
     cursor.run("INSERT OR REPLACE INTO desired VALUES (?, ?, ?)", (device, rev, json.dumps(config)))
@@ -205,6 +218,19 @@ def order(cursor: Cursor, device: str, action: str, key: str, now: float) -> boo
     if cursor.run(sql, (key, device, action, now)):
         note(cursor, device, "queued", action, now)
     return True
+
+
+def end(cursor: Cursor, device: str, action: str, answer: str, told: str, now: float) -> None:
+    """Write down what became of an action: the first word about it counts. Forgets those of long ago."""
+    cursor.run(
+        "UPDATE actions SET ended = ?, answer = ?, told = ? WHERE device = ? AND id = ? AND ended IS NULL",
+        (now, answer, told, device, action),
+    )
+    cursor.run(
+        "DELETE FROM actions WHERE device = ? AND ended IS NOT NULL AND seq <= (SELECT seq FROM actions"
+        " WHERE device = ? AND ended IS NOT NULL ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+        (device, device, KEPT_OF_ACTIONS),
+    )
 
 
 def note(cursor: Cursor, device: str, what: str, detail: str, now: float) -> None:

@@ -15,6 +15,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tidegate.errors import TidegateError
+from tidegate.home.words import plain
 from tidegate.mothership.talk import NotKnown
 from tidegate.store.wire import trust
 
@@ -74,7 +75,7 @@ class Bridge:
 
     async def _talk(self, name: str, payload: bytes) -> None:
         try:
-            reply = await self._answer(name, json.loads(payload))
+            reply = await self._answer(name, plain(payload))
         except (ValueError, RecursionError, NotKnown):
             log.warning("what came on the topic of %s is no message of a device that we know", name[:128])
         except TidegateError as err:

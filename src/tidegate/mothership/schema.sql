@@ -31,13 +31,15 @@ CREATE TABLE revisions (
 
 CREATE TABLE actions (
     seq    INTEGER PRIMARY KEY AUTOINCREMENT,
-    id     TEXT NOT NULL UNIQUE,
+    id     TEXT NOT NULL,
     device TEXT NOT NULL,
     action TEXT NOT NULL,
     queued REAL NOT NULL,
     sent   REAL,
     ended  REAL,
-    answer TEXT NOT NULL DEFAULT ''               -- 'ack', 'error' or 'cancelled' once it has ended
+    answer TEXT NOT NULL DEFAULT '',              -- 'ack' or 'error' once it has ended
+    told   TEXT NOT NULL DEFAULT 'null',          -- as JSON: what it came to, a report for example
+    UNIQUE (device, id)
 ) STRICT;
 CREATE INDEX actions_open ON actions (device, seq) WHERE ended IS NULL;
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tidegate.mothership.books import EVERY, note
+from tidegate.mothership.books import EVERY, end, note
 
 if TYPE_CHECKING:
     from tidegate.ledger.database import Cursor
@@ -118,18 +118,16 @@ def _reply(
         "SELECT id, action FROM actions WHERE device = ? AND ended IS NULL ORDER BY seq LIMIT 1", (name,)
     )
     if rows:
-        cursor.run("UPDATE actions SET sent = ? WHERE id = ?", (now, rows[0][0]))
+        cursor.run("UPDATE actions SET sent = ? WHERE device = ? AND id = ?", (now, name, rows[0][0]))
         reply |= {"action_id": rows[0][0], "action": rows[0][1]}
     return reply
 
 
 def _end(cursor: Cursor, name: str, call: Call, now: float) -> None:
-    """Write down what became of an action: the first word about it counts."""
+    """Write down what became of an action, and what it came to unless that is too long."""
     answer = "error" if call.cause.endswith("+error") else "ack"
-    cursor.run(
-        "UPDATE actions SET ended = ?, answer = ? WHERE id = ? AND device = ? AND ended IS NULL",
-        (now, answer, call.action_id, name),
-    )
+    told = json.dumps(call.error or call.result)
+    end(cursor, name, call.action_id, answer, told if len(told) <= INFO_BYTES else "null", now)
 
 
 def _word(value: object) -> str:

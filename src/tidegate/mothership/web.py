@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
@@ -21,9 +21,10 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from tidegate.errors import TidegateError
+from tidegate.home.words import plain
 from tidegate.mothership import books as steps
 from tidegate.mothership.page import ACTIONS, PAGE, Forms, page, style
-from tidegate.mothership.talk import Call, Heard, NotKnown, hear
+from tidegate.mothership.talk import CONFIGURED, Call, Heard, NotKnown, hear
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -56,6 +57,14 @@ class Tokens:
 
     admin: str
     bootstrap: str
+
+
+class Json(JSONResponse):
+    """JSON in ASCII: what devices say may hold what is no text."""
+
+    def render(self, content: object) -> bytes:
+        """See JSONResponse."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Web:
@@ -111,7 +120,7 @@ class Web:
     async def _call(self, request: Request) -> Response:
         token = hashlib.sha256(_bearer(request).encode()).digest()
         try:
-            return JSONResponse(await self._talk(token, await _json(request)))
+            return Json(await self._talk(token, await _json(request)))
         except ValueError as err:
             raise HTTPException(400, str(err)) from err
         except NotKnown:
@@ -121,7 +130,7 @@ class Web:
         """Answer a message. Raises ValueError if it is none, and NotKnown."""
         call, now = Call.of(said), self._wall()
         heard: Heard = await self._step(lambda cursor: hear(cursor, who, call, now))
-        if call.wants_keys:
+        if call.wants_keys and heard.reply["state"] == CONFIGURED:
             keys = await self._bank.keys(heard.device, held_until=call.keys_expire, now=now)
             if keys:
                 heard.reply["aws_keys"] = keys
@@ -144,7 +153,7 @@ class Web:
             raise HTTPException(
                 409, "another device has this name; its operator has to remove that one first"
             )
-        return JSONResponse({"state": "registered"}, 201)
+        return Json({"state": "registered"}, 201)
 
     # People
 
@@ -166,7 +175,7 @@ class Web:
         return Response(style(), media_type="text/css")
 
     async def _act(self, request: Request) -> Response:
-        self._check_admin(request)
+        self._check_admin(request, form=True)
         form = {
             name: values[-1] for name, values in parse_qs((await _body(request)).decode("latin-1")).items()
         }
@@ -192,18 +201,18 @@ class Web:
         after = request.query_params.get("after", "")
         found = await asyncio.to_thread(self._books.devices, after=after)
         names = steps.Device.__slots__
-        return JSONResponse({"devices": [{name: getattr(one, name) for name in names} for one in found]})
+        return Json({"devices": [{name: getattr(one, name) for name in names} for one in found]})
 
     async def _device(self, request: Request) -> Response:
         self._check_admin(request)
         name = request.path_params["name"]
         if request.method == "DELETE":
             found = await self._step(lambda cursor: steps.expel(cursor, name))
-            return JSONResponse({}, 200 if found else 404)
+            return Json({}, 200 if found else 404)
         known = await asyncio.to_thread(self._books.device, name)
         if known is None:
             raise HTTPException(404, "there is no such device")
-        return JSONResponse(known, headers=_HEADERS)
+        return Json(known, headers=_HEADERS)
 
     async def _desire(self, request: Request) -> Response:
         self._check_admin(request)
@@ -212,7 +221,9 @@ class Web:
             raise HTTPException(400, "a configuration is a map of keys")
         name, now = request.path_params.get("name", steps.EVERY), self._wall()
         rev = await self._step(lambda cursor: steps.desire(cursor, name, config, now))
-        return JSONResponse({"rev": rev})
+        if rev is None:
+            raise HTTPException(404, "there is no such device")
+        return Json({"rev": rev})
 
     async def _add(self, request: Request) -> Response:
         """Enrol a device by hand: one that calls through a broker, or has a token that somebody else made."""
@@ -227,7 +238,7 @@ class Web:
         if state not in _STATES:
             raise HTTPException(400, f"state: write one of {', '.join(_STATES)}")
         found = await self._step(lambda cursor: steps.set_state(cursor, name, str(state), now))
-        return JSONResponse({}, 200 if found else 404)
+        return Json({}, 200 if found else 404)
 
     async def _order(self, request: Request) -> Response:
         self._check_admin(request)
@@ -235,17 +246,21 @@ class Web:
         said = said if isinstance(said, dict) else {}
         key = str(said.get("key") or uuid.uuid4())
         await self._queue(name, str(said.get("action")), key)
-        return JSONResponse({"action_id": key}, 202)
+        return Json({"action_id": key}, 202)
 
-    def _check_admin(self, request: Request) -> None:
-        """Let the operator in, by a bearer token or by the password that a browser asks for."""
+    def _check_admin(self, request: Request, *, form: bool = False) -> None:
+        """Let the operator in, by a bearer token or by the password that a browser asks for.
+
+        A browser sends that along whosever page it shows: it counts only for looking, and for a form of ours.
+        """
         kind, _, what = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "basic":
-            try:
-                what = base64.b64decode(what).decode().partition(":")[2]
-            except ValueError:
-                what = ""
-        if not _same(what, self._tokens.admin):
+        sent = ""
+        if kind.lower() == "bearer":
+            sent = what
+        elif kind.lower() == "basic" and (form or request.method == "GET"):
+            with suppress(ValueError):
+                sent = base64.b64decode(what).decode().partition(":")[2]
+        if not _same(sent, self._tokens.admin):
             challenge = {"www-authenticate": 'Basic realm="mothership", charset="UTF-8"'}
             raise HTTPException(401, "the operator's token is needed", challenge)
 
@@ -270,11 +285,11 @@ async def _body(request: Request) -> bytes:
 
 async def _json(request: Request) -> Any:
     try:
-        return json.loads(await _body(request))
+        return plain(await _body(request))
     except (ValueError, RecursionError):
         raise HTTPException(400, "this is not JSON") from None
 
 
 async def _unavailable(_: Request, err: Exception) -> Response:
     log.error("a request was not answered: %s", err)
-    return JSONResponse({"error": str(err)}, 503, {"retry-after": "5"})
+    return Json({"error": str(err)}, 503, {"retry-after": "5"})
