@@ -91,9 +91,9 @@ class Agent:
         self._once = once
         self._started_at = clock.wall()
         self._watch = Watch()
-        self._space = Space(config.sources, ledger, lists, thing, choose)
-        self._spool = _spool(archives, config)
         self.namers = namers or Namers(thing)
+        self._space = Space(config.sources, ledger, lists, thing, choose, namers=self.namers)
+        self._spool = _spool(archives, config)
         self._stopping = threading.Event()
         self._cycles: dict[str, Cycles] = {}
         self._leftovers: set[str] = set()
@@ -150,7 +150,8 @@ class Agent:
         return all(ended)
 
     def scan_now(self, source: str | None = None) -> None:
-        """Bring the next scan or cycle of one source forward, or of every one."""
+        """Bring the next scan or cycle of one source forward, or of every one. Names are tried again."""
+        self.namers.again(source)
         for name, cycles in self._cycles.items():
             if source in (None, name):
                 cycles.ask()

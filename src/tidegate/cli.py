@@ -39,32 +39,37 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and end the process with its exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        code = options.command(options)
-    except ConfigFaults as err:
-        print(f"the configuration has {len(err.faults)} fault(s):", file=sys.stderr)
-        for sentence in err.faults:
-            print(f"  {sentence}", file=sys.stderr)
-        code = 2
-    except Locked as err:
-        print(err, file=sys.stderr)
-        code = 11
-    except NucleusGone as err:
-        print(err, file=sys.stderr)
-        code = 6
-    except TidegateError as err:
-        print(err, file=sys.stderr)
-        code = 5
-    except BrokenPipeError:
-        code = 0  # whoever read our output has seen enough
-    except OSError as err:  # a folder or a file that cannot be used
-        print(err, file=sys.stderr)
-        code = 2
+    code = run(arguments)
     with_output_gone = sys.stdout.closed
     if not with_output_gone:
         _flush()
     os._exit(code)  # threads that wait for a dead Stream Manager must not keep the process
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Raises SystemExit for one that cannot be understood."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except ConfigFaults as err:
+        print(f"the configuration has {len(err.faults)} fault(s):", file=sys.stderr)
+        for sentence in err.faults:
+            print(f"  {sentence}", file=sys.stderr)
+        return 2
+    except Locked as err:
+        print(err, file=sys.stderr)
+        return 11
+    except NucleusGone as err:
+        print(err, file=sys.stderr)
+        return 6
+    except TidegateError as err:
+        print(err, file=sys.stderr)
+        return 5
+    except BrokenPipeError:
+        return 0  # whoever read our output has seen enough
+    except OSError as err:  # a folder or a file that cannot be used
+        print(err, file=sys.stderr)
+        return 2
 
 
 def _flush() -> None:
@@ -91,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--work-dir",
-        type=Path,
+        type=lambda written: Path(written).absolute(),
         default=app.default_work_dir(),
         metavar="DIR",
         help="the agent's own folder (default: $TIDEGATE_WORK_DIR, else %(default)s)",

@@ -6,13 +6,15 @@ A nudge only brings the next round forward. Take all nudges away and everything 
 from __future__ import annotations
 
 import logging
+import queue
+import signal
 import threading
 from typing import TYPE_CHECKING
 
 from tidegate.errors import LedgerLost, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SLOWEST_RETRY_SECONDS = 30.0
 
@@ -34,6 +36,30 @@ class Nudge:
         came = self._event.wait(seconds)
         self._event.clear()
         return came
+
+
+def obey(orders: Mapping[int, Callable[[], None]]) -> None:
+    """Do this or that when a signal comes, in a thread of its own.
+
+    A handler may interrupt its thread just where that holds the lock of what the order is to wake, and would
+    wait for it for ever. To lay an order down takes no lock.
+    """
+    given: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def follow() -> None:
+        while True:
+            order = given.get()
+            try:
+                order()
+            except Exception:
+                log.exception("what a signal asked for failed")
+
+    def lay_down(number: int, _: object) -> None:
+        given.put(orders[number])
+
+    for number in orders:
+        signal.signal(number, lay_down)
+    threading.Thread(target=follow, name="signals", daemon=True).start()
 
 
 class Loop:

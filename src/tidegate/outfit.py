@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from tidegate.restoring import Restoring
 
 
+_FOLLOWED = {
+    *("bandwidth", "time_zone", "log_level", "log_format", "file"),
+    *("local_topics", "cloud_topics", "metrics", "metrics_namespace", "metrics_seconds"),
+}
+
+
+def is_followed(before: Config, after: Config) -> bool:
+    """Whether an agent that runs follows the change; else a new one takes its place, on the same ledger."""
+    own = _FOLLOWED
+    if any(source.schedule for source in after.sources):  # cycles have to be told
+        own = own - {"time_zone"}
+    return replace(after, **{key: getattr(before, key) for key in own}) == before
+
+
 def with_port(config: Config, environment: Mapping[str, str]) -> Config:
     """Put in the port of Stream Manager that the environment names, where the configuration names none."""
     port = config.stream_manager.port or int(environment.get("STREAM_MANAGER_SERVER_PORT", "8088"))

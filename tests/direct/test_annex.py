@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import os
@@ -22,6 +23,7 @@ from tests.helpers import eventually
 from tests.standins.faulty_s3 import CRC, Fault, error, reply
 from tidegate.carry.direct import Terms
 from tidegate.carry.direct.annex import PROGRAM
+from tidegate.ledger import Post
 from tidegate.model import State
 
 if TYPE_CHECKING:
@@ -82,6 +84,22 @@ def test_many_small_files_are_uploaded_by_another_process(on_faulty, caplog) -> 
     assert [seen.method for seen in server.seen].count("PUT") == len(files)  # none of them twice
     depot.close()
     assert uploaded(caplog) > 100
+
+
+def test_who_has_posted_small_objects_is_told_the_etags_of_all_of_them(on_faulty, caplog) -> None:
+    depot, server = on_faulty(unhurried, annex=ALWAYS)
+    server.has_md5 = True
+    told: dict[bytes, str] = {}
+    depot.ledger.posts.listen(lambda settled: told.update(settled.etags))
+    transfers = depot.promise(*(depot.write(f"f{number}", b"%d" % number) for number in range(500)))
+    depot.ledger.posts.offer([Post(transfers=transfers, tokens=(), digest=b"", answer={})], now=0.0)
+    depot.settle()
+    depot.close()
+    assert uploaded(caplog) > 50
+    assert told == {
+        transfer.id: hashlib.md5(Path(transfer.body.path).read_bytes(), usedforsecurity=False).hexdigest()
+        for transfer in transfers
+    }
 
 
 def test_it_is_not_begun_for_a_few_files(on_faulty) -> None:

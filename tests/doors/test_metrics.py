@@ -15,7 +15,8 @@ from tests.helpers import eventually, write
 from tests.routes.rig import rig
 from tests.standins.nucleus import COMPONENT, IpcError
 from tests.standins.nucleus.limits import MOST_OBJECTS_IN_EVENT, objects
-from tidegate.doors.metrics import MetricsDoor, message, metrics
+from tidegate.doors.metrics import COUNTERS, MetricsDoor, message, metrics, totals
+from tidegate.errors import Unavailable
 from tidegate.ledger.posts import STORED_AT
 from tidegate.model import State
 from tidegate.routes.board import Picture, look
@@ -79,8 +80,8 @@ def report(standin: Any, connect: Any) -> Iterator[Callable[..., None]]:
 
 
 def test_gauges_say_how_it_is_and_counters_what_is_new() -> None:
-    first = {one.name: one.value for one in metrics(picture(5), None)}
-    assert first == {
+    first = {one.name: one.value for one in metrics(picture(5), totals(picture(5)))}
+    assert first == dict.fromkeys([name for name, _, _ in COUNTERS], 0) | {
         "BacklogFiles": 4,
         "BacklogBytes": 40,
         "OldestPendingAge": 60.0,
@@ -90,21 +91,30 @@ def test_gauges_say_how_it_is_and_counters_what_is_new() -> None:
         "DiskFree": 5000,
         "TimeToFull": 90,
     }
-    then = {one.name: one.value for one in metrics(picture(7), picture(5).counters)}
+    then = {one.name: one.value for one in metrics(picture(7), totals(picture(5)))}
     assert (then["FilesUploaded"], then["BytesUploaded"]) == (2, 20)
     assert then["FilesEvicted"] == 0
 
 
 def test_what_is_not_known_is_not_told() -> None:
     unknown = replace(picture(full_seconds=None), counters={})
-    names = {one.name for one in metrics(unknown, None)}
+    names = {one.name for one in metrics(unknown, {})}
     assert not names & {"BandwidthLimit", "LastSuccessAge", "TimeToFull"}
     assert "DiskFree" in names
 
 
+def test_nothing_is_told_of_what_is_gone_or_was_never_used() -> None:
+    counters = {**picture().counters, "gone": {"files_stored": 9}, "left": {"files_stored": 9}}
+    tally = {**picture().tally, "gone": {State.DONE: (9, 9)}, "left": {State.FAILED: (1, 1)}}
+    names = ["logs", "logs.objects", "used.objects"]
+    counters["used.objects"] = {"files_stored": 1}
+    found = metrics(replace(picture(), names=names, counters=counters, tally=tally), {})
+    assert {one.source for one in found} == {"logs", "used.objects", "left"}
+
+
 def test_what_is_of_no_source_has_no_dimension() -> None:
     limited = replace(picture(), bandwidth=4096.0)
-    (limit,) = [one for one in metrics(limited, None) if one.name == "BandwidthLimit"]
+    (limit,) = [one for one in metrics(limited, {}) if one.name == "BandwidthLimit"]
     told = message(limit, "Plant", picture())["request"]["metricData"]
     assert told == {"metricName": "BandwidthLimit", "value": 4096.0, "unit": "Bytes/Second", "timestamp": 100}
 
@@ -113,13 +123,13 @@ def test_a_running_agent_tells_of_room_and_of_the_last_success_also_after_a_rest
     with rig(tmp_path, BandwidthLimit="10M") as one:
 
         def told() -> dict[str, float]:
-            found = metrics(look(one.site, ()), None)
+            found = metrics(look(one.site, ()), {})
             return {it.name: it.value for it in found if it.source in ("default", "")}
 
-        assert eventually(lambda: (it := told()) if "DiskFree" in it else None)
+        assert eventually(lambda: "DiskFree" in told())
         assert "LastSuccessAge" not in told()
         write(tmp_path / "data" / "a.csv", "12345")
-        found = eventually(lambda: (it := told()) if "LastSuccessAge" in it else None)
+        found = eventually(lambda: "LastSuccessAge" in (it := told()) and it)
         assert found["LastSuccessAge"] < 60
         assert found["BandwidthLimit"] == 10 * 2**20
         one.restart()
@@ -127,14 +137,15 @@ def test_a_running_agent_tells_of_room_and_of_the_last_success_also_after_a_rest
 
 
 def test_a_counter_that_begins_anew_counts_nothing_backwards() -> None:
-    then = {one.name: one.value for one in metrics(picture(1), picture(5).counters)}
+    then = {one.name: one.value for one in metrics(picture(1), totals(picture(5)))}
     assert then["FilesUploaded"] == 0
 
 
 def test_the_component_is_told_in_its_own_words_by_json(standin, report) -> None:
     subscriber = Subscriber(standin)
     report(picture)
-    event = subscriber.next()
+    events = [subscriber.next() for _ in range(12)]
+    (event,) = [one for one in events if one["request"]["metricData"]["metricName"] == "BacklogFiles"]
     assert event == {
         "request": {
             "namespace": "Plant",
@@ -152,7 +163,7 @@ def test_the_component_is_told_in_its_own_words_by_json(standin, report) -> None
 
 
 def test_every_metric_is_short_enough_for_the_subscription_of_nucleus_lite() -> None:
-    for one in metrics(picture(7), picture(5).counters):
+    for one in metrics(picture(7), totals(picture(5))):
         assert 6 + objects(message(one, "Plant", picture())) < MOST_OBJECTS_IN_EVENT
 
 
@@ -164,6 +175,24 @@ def test_without_the_right_it_is_said_once(standin, report, caplog) -> None:
     assert caplog.text.count("CloudWatch is told nothing") == 1
     standin.errors.clear()
     eventually(lambda: [one for one in standin.published if one.topic == "cloudwatch/metric/put"])
+
+
+def test_what_could_not_be_told_is_told_later_and_what_could_is_not_told_again() -> None:
+    told: list[Any] = []
+    state = {"stored": 5, "works": 100}
+
+    def put(_: str, message: Any) -> None:
+        if not state["works"]:
+            raise Unavailable("the nucleus is away")
+        state["works"] -= 1
+        told.append(message["request"]["metricData"])
+
+    door = MetricsDoor(put, lambda: picture(state["stored"]), namespace="Plant", seconds=60)
+    for stored, works in ((5, 100), (7, 1), (8, 0), (9, 100)):
+        state |= {"stored": stored, "works": works}
+        door._step()
+    assert sum(one["value"] for one in told if one["metricName"] == "FilesUploaded") == 4
+    assert sum(one["value"] for one in told if one["metricName"] == "BytesUploaded") == 40
 
 
 def test_while_no_agent_runs_nothing_is_told(standin, report) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -153,3 +155,37 @@ def test_an_event_larger_than_a_nucleus_takes_is_cut(standin, connect) -> None:
     nucleus = connect(standin)
     nucleus.publish_cloud(CLOUD, payload)
     assert nucleus.lost is None
+
+
+class Held:
+    """A line on which an event is on its way until somebody lets it arrive."""
+
+    name = "held"
+
+    def __init__(self) -> None:
+        self.coming, self.free = threading.Event(), threading.Event()
+        self.told: list[int] = []
+
+    def publish(self, _: str, payload: bytes) -> None:
+        self.coming.set()
+        assert self.free.wait(10)
+        self.told.append(json.loads(payload)["number"])
+
+
+def test_what_is_told_while_another_ledger_takes_over_is_not_taken_for_an_event_of_that_one(tmp_path) -> None:
+    ledgers = [Ledger(tmp_path / f"{number}.db", jitter=float) for number in range(2)]
+    record(ledgers[0], 1, 2, 3)
+    line = Held()
+    door = EventsDoor([(line, "tidegate")], steady=time.monotonic)
+    door.serve(ledgers[0].events)
+    door.start()
+    assert line.coming.wait(10)
+    record(ledgers[1], 11, 12, 13)  # the numbers of its events begin anew
+    door.serve(ledgers[1].events)
+    line.free.set()
+    eventually(lambda: waiting(ledgers[1]) == 0)
+    assert line.told[-3:] == [11, 12, 13]
+    door.stop()
+    door.join(5)
+    for one in ledgers:
+        one.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import stat
 import threading
@@ -132,3 +133,20 @@ def test_those_who_only_stay_connected_keep_nobody_else_out_for_ever(folder, doo
         one.close()
     eventually(lambda: not door._open)
     assert ask(folder, "a/b", {}, seconds=10)["status"] == 200
+
+
+def test_too_many_open_files_keep_nobody_out_for_ever(folder, desk, caplog) -> None:
+    door = SocketDoor(folder, desk)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, address(folder) as name:
+        connection.settimeout(10)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, most[1]))  # what is open stays
+        try:
+            connection.connect(name)
+            eventually(lambda: "takes no requests for now" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        connection.sendall(b'{"route": "a/b"}\n')
+        assert json.loads(connection.recv(1000))["status"] == 200
+    assert caplog.text.count("takes no requests") == 1
+    door.close()

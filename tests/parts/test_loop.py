@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import tidegate
 from tests.helpers import PATIENCE, eventually
 from tidegate.errors import LedgerLost, Unavailable
 from tidegate.loop import Loop, Nudge
@@ -140,3 +145,29 @@ def test_a_wait_tells_whether_a_nudge_came() -> None:
     nudge()
     assert nudge.wait(0) is True
     assert nudge.wait(0) is False
+
+
+SIGNALLED = """
+import signal, threading
+from tidegate.loop import obey
+woken = threading.Event()
+count = 0
+def wake():
+    global count
+    count += 1
+    if count == 1:
+        raise RuntimeError("the others are obeyed all the same")
+    woken.set()
+obey({signal.SIGALRM: wake})
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+while count < 1000:
+    woken.wait(0.0001)
+    woken.clear()
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+"""Is interrupted again and again where it holds the very lock that it is to be woken by."""
+
+
+def test_a_signal_that_comes_while_its_thread_holds_a_lock_is_obeyed_all_the_same() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(tidegate.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", SIGNALLED], env=environment, check=True, timeout=30)

@@ -6,8 +6,10 @@ import base64
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +103,28 @@ def test_twins_that_come_together_are_stored_once(one: Rig) -> None:
     answers = [one.send("objects/post", wanted) for _ in range(20)]
     assert {it.reply().body["id"] for it in answers} == {answers[0].reply().body["id"]}
     assert one.carrier.stored == 1
+
+
+def test_what_had_to_wait_for_a_busy_ledger_is_one_object(one: Rig) -> None:
+    one.ledger._database._connection.execute("PRAGMA busy_timeout = 200")
+    with closing(sqlite3.connect(one.work / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        sent = [one.send("objects/post", {"key": f"{number}.txt", "body": "1"}) for number in range(6)]
+        eventually(lambda: len([name for name in one.spooled() if name.endswith(".list")]) > 2)
+        other.execute("ROLLBACK")
+    replies = [it.reply() for it in sent]
+    assert {reply.status for reply in replies} <= {200, 507}
+    stored = [reply.body["key"] for reply in replies if reply.accepted]
+    assert stored
+    assert sorted(transfer.target.key for transfer in one.carrier.given) == sorted(stored)
+
+
+def test_a_ledger_that_is_lost_is_told_as_what_will_pass(one: Rig) -> None:
+    one.ledger._database._connection.execute("PRAGMA max_page_count = 1")
+    body = one.ask("objects/post", {"key": "a.txt", "body": "1" * 5000, "metadata": {"a": "b" * 700}}).body
+    while body["status"] == 200:  # there was a page left
+        body = one.ask("objects/post", {"key": "a.txt", "body": "1", "metadata": {"a": "b" * 700}}).body
+    assert (body["status"], body["code"]) == (503, "Unavailable")
 
 
 def test_a_token_that_was_used_for_something_else_is_refused(one: Rig) -> None:

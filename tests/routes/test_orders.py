@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.helpers import eventually, write
+from tests.helpers import eventually, transfer, write
 from tests.routes.rig import rig
 from tidegate.ledger.orders import ANSWERS, note_answer
 
@@ -49,6 +49,13 @@ def test_an_order_that_comes_twice_is_done_once(one: Rig) -> None:
     assert one.ask("pause/post", {"clientToken": "p"}).body["all"]
     assert not one.ask("status/get").body["paused"]
     assert one.ask("pause/post", {"clientToken": "p", "source": "default"}).status == 409
+
+
+def test_orders_that_come_together_with_one_token_are_done_once(one: Rig) -> None:
+    for turn in range(20):
+        one.ledger.offer([(transfer(f"{turn}.csv"), "never that")], now=1.0)  # into quarantine
+        sent = [one.send("retry/post", {"clientToken": f"t{turn}"}) for _ in range(6)]
+        assert [it.reply().body["files"] for it in sent] == [1] * 6
 
 
 def test_only_the_newest_answers_are_remembered(one: Rig) -> None:

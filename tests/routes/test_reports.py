@@ -130,6 +130,26 @@ def test_all_promises_about_a_file_are_told_page_by_page(one: Rig, tmp_path: Pat
     assert {promise["state"] for promise in found} == {"READY"}
 
 
+def test_an_explanation_with_very_much_to_tell_fits(tmp_path: Path) -> None:
+    odd = "\u00e9" * 100
+    long = {"NameEscaping": "None", "Carrier": "Direct", "ObjectKeyPrefix": "p" * 330}
+    sources = {
+        f"s{number}": {
+            "PathName": f"{tmp_path}/data/{odd}/{odd}/**",
+            "Exclude": [f"{'x' * 300}*{number}"],
+            **long,
+        }
+        for number in range(4)
+    }
+    with rig(tmp_path, PathName=None, Sources=sources, Interval=3600) as one:
+        path = write(tmp_path / "data" / odd / odd / f"{'x' * 200}.csv")
+        for number in range(3):
+            one.health.tell(f"scan {number}", ConnectionError(odd * 9))
+        body = one.ask("explain/get", {"path": str(path)}).body
+        assert [source["matches"] for source in body["sources"]] == [True] * 4
+        assert body["exists"]
+
+
 def test_explain_names_the_reason(one: Rig, tmp_path: Path) -> None:
     path = tmp_path / "data" / "a.txt"
     body = one.ask("explain/get", {"path": str(path)}).body
@@ -219,11 +239,12 @@ def test_the_configuration_tells_of_downloads_and_sockets_and_of_no_secret(tmp_p
 def test_a_source_with_very_much_to_show_is_shown_all_the_same(tmp_path: Path) -> None:
     much = {"Exclude": ["x" * 300] * 9, "Metadata": {"a": "b" * 700}, "Tags": {"a": "b" * 200}}
     much |= {"ObjectKeyPrefix": "p" * 400, "RemovePrefix": "q" * 600, "PathName": f"{tmp_path}/{'d' * 200}/*"}
+    much |= {"After": "Move", "MoveTo": f"/{'m' * 400}", "CacheControl": "c" * 250}
     rules = [{"Match": "m" * 90, "Key": "k" * 90}] * 20
     s3 = {"CaBundle": f"/{'c' * 400}", "EndpointUrl": f"https://{'e' * 60}.example.com/{'f' * 400}"}
     with rig(tmp_path, Sources={"much": {**much, "Rules": rules, "S3": s3}}) as one:
         told = {source["name"]: source for source in pages(one, "configuration/get")}
-        assert told["much"]["After"] == "Delete"
+        assert told["much"]["After"] == "Move"
         assert "message" not in told["much"]
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers import eventually
+from tests.helpers import eventually, transfer
 from tests.routes.rig import Answered, rig
 from tidegate.clock import Clock
-from tidegate.routes import REQUEST_BYTES, Routes
-from tidegate.routes.routes import WAITING
+from tidegate.ledger import Settled
+from tidegate.routes import REPLY_BYTES, REQUEST_BYTES, Routes
+from tidegate.routes.routes import WAITING, _Once
+from tidegate.routes.waiting import MOST, Waiting
+from tidegate.routes.wire import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,3 +186,25 @@ def test_more_than_can_wait_are_turned_away_at_once(tmp_path: Path) -> None:
     finally:
         routes.close()
     assert threading.active_count() < 50
+
+
+def test_an_answer_that_would_cost_the_connection_is_not_given_and_that_is_told() -> None:
+    answered = Answered()
+    _Once(answered)(accepted({"a": "x" * REPLY_BYTES}, "t"))
+    assert answered.reply().status == 500
+    assert answered.reply().body["code"] == "Failed"
+
+
+def test_who_has_an_answer_takes_no_place_from_those_who_wait() -> None:
+    waiting, over = Waiting(), []
+    for number in range(3 * MOST):
+        id_ = number.to_bytes(16, "big")
+        assert waiting.add([id_], 600.0, over.append)
+        waiting.settled(Settled(stored=[replace(transfer("a"), id=id_)]))
+    assert len(over) == 3 * MOST
+    assert len(waiting._ends) <= 2 * MOST
+    waits = [waiting.add([number.to_bytes(16, "big")], 600.0, over.append) for number in range(MOST + 1)]
+    assert all(waits[:MOST])
+    assert waits[MOST] is None
+    waiting.drop(waits[0])  # type: ignore[arg-type]
+    assert waiting.add([b"another"], 600.0, over.append)

@@ -42,6 +42,22 @@ def test_parts_in_any_order_become_one_object(one: Rig) -> None:
     eventually(lambda: not list((one.work / "spool" / "uploads").iterdir()))
 
 
+def test_parts_that_come_all_at_once_become_one_object(one: Rig) -> None:
+    for turn in range(10):
+        bodies = [
+            part(1, upload=f"u{turn}"),
+            part(2, upload=f"u{turn}", key=f"{turn}.bin"),
+            part(3, upload=f"u{turn}", sha256=hashlib.sha256(DATA).hexdigest()),
+            part(4, upload=f"u{turn}"),
+        ]
+        sent = [one.send("objects/post", body) for body in (*bodies, *bodies)]
+        replies = [it.reply() for it in sent]
+        assert {reply.status for reply in replies} <= {200, 202}, replies
+        assert max(reply.status == 200 for reply in replies)
+    assert len(one.carrier.given) == 10  # each once
+    assert one.carrier.objects == {("bucket", f"{turn}.bin"): DATA for turn in range(10)}
+
+
 def test_an_upload_goes_on_after_a_restart_and_tells_what_is_missing(one: Rig) -> None:
     one.ask("objects/post", part(1, **whole()))
     one.ask("objects/post", part(2))

@@ -209,11 +209,14 @@ def test_topics_follow_the_configuration(device) -> None:
 
 
 def test_cloudwatch_is_told_when_that_is_wanted(device) -> None:
-    device.nucleus.configure({"CloudWatchMetrics": "true", "MetricsInterval": "10"})
     process = device.start()
+    assert accepted(device, "configuration/get")["agent"]["CloudWatchMetrics"] is False
+    device.nucleus.configure({"CloudWatchMetrics": "true", "MetricsInterval": "10"})
     eventually(
         lambda: [one for one in device.nucleus.published if one.topic == "cloudwatch/metric/put"], SECONDS
     )
+    told = accepted(device, "configuration/get")["agent"]
+    assert str(told["CloudWatchMetrics"]).lower() == "true"  # what is followed at once is told at once, too
     assert stopped(process) == TOLD
 
 
@@ -223,5 +226,6 @@ def test_an_update_of_components_is_not_held_up_when_nothing_is_let_go(device) -
     if device.nucleus.lite:
         assert device.nucleus.ask_to_update() is None
     else:
-        assert device.nucleus.ask_to_update(seconds=5)["recheckAfterMs"] == 0
+        # The step that has let go of the file may not be over yet.
+        eventually(lambda: device.nucleus.ask_to_update(seconds=5)["recheckAfterMs"] == 0, SECONDS)
     assert stopped(process) == TOLD

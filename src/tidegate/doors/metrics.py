@@ -33,22 +33,26 @@ COUNTERS = (
     ("FilesDropped", "files_dropped", "Count"),
     ("Retries", "retries", "Count"),
 )
-"""Name, counter of the ledger, unit. Told is what was added since the last report."""
+"""Name, counter of the ledger, unit. Told is what was added since it was told last."""
 
 log = logging.getLogger(__name__)
 
 
 class Metric(NamedTuple):
-    """One value, of a source or ("") of the whole agent."""
+    """One value, of a source or ("") of the whole agent. Of a counter `total` is where it stands."""
 
     source: str
     name: str
     value: float
     unit: str
+    total: int | None = None
 
 
 class MetricsDoor:
-    """Reports each `seconds`, from `start` to `close`. What cannot be told is not told later."""
+    """Reports each `seconds`, from `start` to `close`. What cannot be told is not told later.
+
+    But counters add up: each report has what was added since the last one that got through.
+    """
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class MetricsDoor:
         self._look = look
         self._namespace = namespace
         self._seconds = seconds
-        self._before: Mapping[str, Mapping[str, int]] | None = None
+        self._told: dict[tuple[str, str], int] | None = None
         self._said = ""
         self._loop = Loop("metrics", self._step, trouble=lambda *_: None, lost=lambda _: None)
 
@@ -84,9 +88,12 @@ class MetricsDoor:
             picture = self._look()
             if picture is None:
                 return min(ABSENT_SECONDS, self._seconds)
-            for metric in metrics(picture, self._before):
+            if self._told is None:
+                self._told = totals(picture)
+            for metric in metrics(picture, self._told):
                 self._put(TOPIC, message(metric, self._namespace, picture))
-            self._before = picture.counters
+                if metric.total is not None:
+                    self._told[metric.source, metric.name] = metric.total
         except TidegateError as err:
             if str(err) != self._said:
                 self._said = str(err)
@@ -96,15 +103,24 @@ class MetricsDoor:
         return self._seconds
 
 
-def metrics(picture: Picture, before: Mapping[str, Mapping[str, int]] | None) -> Iterator[Metric]:
-    """List what there is to tell; of counters only what is new since `before`. Without what is not known."""
+def totals(picture: Picture) -> dict[tuple[str, str], int]:
+    """Tell where each counter stands: (source, name of the metric) -> value."""
+    return {
+        (source, name): found.get(counter, 0)
+        for source, found in picture.counters.items()
+        for name, counter, _ in COUNTERS
+    }
+
+
+def metrics(picture: Picture, told: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
+    """List what there is to tell; of counters what is more than was `told`. Without what is not known."""
     if picture.bandwidth is not None:
         yield Metric("", "BandwidthLimit", picture.bandwidth, "Bytes/Second")
-    for source in sorted({*picture.names, *picture.counters} - {""}):
-        now, then = picture.counters.get(source, {}), (before or {}).get(source, {})
-        if before is not None:
-            for name, counter, unit in COUNTERS:
-                yield Metric(source, name, max(0, now.get(counter, 0) - then.get(counter, 0)), unit)
+    for source in _worth_telling(picture):
+        now = picture.counters.get(source, {})
+        for name, counter, unit in COUNTERS:
+            total = now.get(counter, 0)
+            yield Metric(source, name, max(0, total - told.get((source, name), 0)), unit, total)
         tally, report = picture.tally.get(source, {}), picture.snapshot.sources.get(source)
         waiting = [tally.get(state, (0, 0)) for state in (State.READY, State.SENT)]
         yield Metric(source, "BacklogFiles", sum(files for files, _ in waiting), "Count")
@@ -120,6 +136,20 @@ def metrics(picture: Picture, before: Mapping[str, Mapping[str, int]] | None) ->
             yield Metric(source, "DiskFree", report.free_bytes, "Bytes")
         if report and report.full_seconds is not None:
             yield Metric(source, "TimeToFull", round(report.full_seconds), "Seconds")
+
+
+def _worth_telling(picture: Picture) -> list[str]:
+    """Name the sources that there are, and those that were and have left something behind.
+
+    Ways of posted objects count where something was posted: each figure of each costs money.
+    """
+    ways = {name for name in picture.names if name in picture.snapshot.sources or name in picture.counters}
+    left = {
+        name
+        for name, stands in picture.tally.items()
+        if any(stands.get(state, (0, 0))[0] for state in (State.READY, State.SENT, State.FAILED))
+    }
+    return sorted(ways | left)
 
 
 def message(metric: Metric, namespace: str, picture: Picture) -> dict[str, Any]:

@@ -113,14 +113,16 @@ class EventsDoor:
         now = self._steady()
         due = [way for way in self._ways if way.again_at <= now]
         # Where one is away, the oldest are those that it has not taken, and the others need newer ones.
-        events = self._waiting(BATCH if len(due) == len(self._ways) else MOST_WAITING) if due else []
-        sent = max((self._deliver(way, events, now) for way in due), default=0)
-        self._forget(events)
+        outbox = self._outbox
+        limit = BATCH if len(due) == len(self._ways) else MOST_WAITING
+        events = self._waiting(outbox, limit) if due else []
+        sent = max((self._deliver(way, outbox, events, now) for way in due), default=0)
+        self._forget(outbox, events)
         if sent:
             return sent / MOST_A_SECOND
         return LOOK_SECONDS if len(due) == len(self._ways) else LOOK_SECONDS_BEHIND
 
-    def _deliver(self, way: _Way, events: Sequence[Event], now: float) -> int:
+    def _deliver(self, way: _Way, outbox: Outbox | None, events: Sequence[Event], now: float) -> int:
         """Publish the next ones, in order, until one cannot be. Returns how many were."""
         fresh = [event for event in events if event.id > way.done][:BATCH]
         for number, event in enumerate(fresh):
@@ -132,7 +134,10 @@ class EventsDoor:
                 way.again_at, way.pause = now + min(way.pause, longest), min(2 * way.pause, longest)
                 self._say(way, err)
                 return number
-            way.done, way.pause, way.refused, way.said = event.id, 1.0, False, ""
+            with self._lock:
+                if self._outbox is not outbox:  # another one took its place meanwhile, and may count anew
+                    return number
+                way.done, way.pause, way.refused, way.said = event.id, 1.0, False, ""
         return len(fresh)
 
     def _say(self, way: _Way, error: TidegateError) -> None:
@@ -141,23 +146,23 @@ class EventsDoor:
             fate = "are not told" if way.refused else "wait"
             log.warning("events %s (%s), and it is tried again: %s", fate, way.line.name, error)
 
-    def _waiting(self, limit: int) -> Sequence[Event]:
+    def _waiting(self, outbox: Outbox | None, limit: int) -> Sequence[Event]:
         with self._lock:
-            if self._outbox is None:
+            if outbox is None or outbox is not self._outbox:
                 return []
             try:
-                return self._outbox.pending(limit)
+                return outbox.pending(limit)
             except LedgerLost:
                 return []  # whoever mends it gives us another outbox
 
-    def _forget(self, events: Sequence[Event]) -> None:
+    def _forget(self, outbox: Outbox | None, events: Sequence[Event]) -> None:
         """Have those forgotten that everybody has taken who may."""
         taken = min((way.done for way in self._ways if not way.refused), default=0)
         done = [event.id for event in events if event.id <= taken]
         with self._lock:
-            if done and self._outbox is not None:
+            if done and outbox is not None and outbox is self._outbox:
                 try:
-                    self._outbox.delivered(done)
+                    outbox.delivered(done)
                 except LedgerLost:
                     log.debug("the ledger is lost; these events may be told again")
 

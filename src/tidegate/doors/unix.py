@@ -28,6 +28,7 @@ MOST_CONNECTIONS = 16
 LARGEST_LINE = 1_500_000
 """Bytes: a request of the largest size, as JSON."""
 
+PAUSE_SECONDS = 0.5
 IDLE_SECONDS = 60.0
 ANSWER_SECONDS = 900.0
 """Longer than any route may take."""
@@ -55,6 +56,7 @@ class SocketDoor:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._paused = threading.Event()
         self._path.unlink(missing_ok=True)  # that of one who was killed
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -73,6 +75,7 @@ class SocketDoor:
         with self._lock:
             self._is_closed = True
             connections = list(self._open)
+        self._paused.set()
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for connections
@@ -83,13 +86,19 @@ class SocketDoor:
                 one.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
+        said = ""
         while not self._is_closed:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                if not self._is_closed:
-                    log.exception("the socket in the work directory takes no more requests")
-                return
+            except OSError as err:
+                if self._is_closed:
+                    return
+                if str(err) != said:  # as long as too many files are open, for example
+                    said = str(err)
+                    log.warning("the socket in the work directory takes no requests for now: %s", err)
+                self._paused.wait(PAUSE_SECONDS)
+                continue
+            said = ""
             with self._lock:
                 welcome = not self._is_closed and len(self._open) < MOST_CONNECTIONS
                 if welcome:

@@ -14,7 +14,7 @@ from tidegate.config.keys import AGENT, EVENTS, OBJECTS, S3, SOURCE, STREAM_MANA
 from tidegate.config.places import DOWNLOAD, SOCKET
 from tidegate.config.schema import YES_OR_NO, Key, entries, text
 from tidegate.routes.orders import PATH
-from tidegate.routes.wire import CURSOR, TOKEN, Rejected, cut, packed, paged, stamp
+from tidegate.routes.wire import CURSOR, TOKEN, Rejected, cut, fitting, packed, paged, stamp
 from tidegate.view.explain import explain as findings_about
 from tidegate.view.render import explanation
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from tidegate.routes.site import Site
 
-_WORDS = 600
-_VALUE = 400
-_SHORTER, _SHORTEST = 150, 50
-"""Where there is much to show, values have no more characters."""
+_LONGEST = 600
+_WORDS = (_LONGEST, 200, 80)
+_VALUES = (400, 150, 50)
+"""How long a text may be; the shorter ones are for when there is much to tell."""
 
+_EXPLAINED_BYTES = 3500
 _ROW_BYTES = 2500
 _LOGIN = re.compile(r"//[^/@]*@")
 _SECRET = re.compile(r"secret|password|passwd|token|credential|(api|private|access)[-_ ]?key", re.IGNORECASE)
@@ -79,55 +80,58 @@ def explain(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
     reports = {name: asdict(report) for name, report in snapshot.sources.items()}
     seen = {"troubles": snapshot.troubles, "lanes": snapshot.lanes, "sources": reports}
     found = explanation(path, findings, promises, site.books.pauses(), seen, now=moment.wall)
-    orders = site.ledger.orders
-    head = {
-        "path": cut(path, _WORDS),
-        "exists": found["exists"],
-        "at": stamp(moment.wall),
-        "sources": [
-            _short(one)
-            | {
-                "paused": orders.is_paused(one["source"]),
-                "nextCycle": stamp(found["cycles"].get(one["source"], {}).get("next_at")),
-            }
-            for one in found["sources"][:4]
-        ],
-        "troubles": [cut(str(one["reason"]), _WORDS // 2) for one in found["troubles"].values()][:2],
-        "bucketsPaused": {
-            bucket: cut(note, _WORDS // 2) for bucket, note in list(found["paused"].items())[:2]
-        },
-    }
+    head = fitting(lambda words: _explained(site, found, words), _EXPLAINED_BYTES, _WORDS)
     rows = [(f"{number:04}", _promise(site, one)) for number, one in enumerate(found["promises"])]
     return paged(head, "promises", rows, fields["cursor"])
+
+
+def _explained(site: Site, found: Mapping[str, Any], words: int) -> dict[str, Any]:
+    sources = [
+        _short(one, words)
+        | {
+            "paused": site.ledger.orders.is_paused(one["source"]),
+            "nextCycle": stamp(found["cycles"].get(one["source"], {}).get("next_at")),
+        }
+        for one in found["sources"][:4]
+    ]
+    buckets = list(found["paused"].items())[:2]
+    return {
+        "path": cut(found["path"], words),
+        "exists": found["exists"],
+        "at": stamp(found["at"]),
+        "sources": sources,
+        "troubles": [cut(str(one["reason"]), words // 2) for one in found["troubles"].values()][:2],
+        "bucketsPaused": {bucket: cut(note, words // 2) for bucket, note in buckets},
+    }
 
 
 def _promise(site: Site, one: Mapping[str, Any]) -> dict[str, Any]:
     shown = {
         name: one[name] for name in ("source", "state", "means", "target", "size", "carrier", "attempts")
     }
-    return _short(shown) | {
+    return _short(shown, _LONGEST) | {
         "since": stamp(one["changed_at"]),
         "due": stamp(one["due"]) if one["due"] else None,
-        "note": cut(one["note"] or "", _WORDS),
+        "note": cut(one["note"] or "", _LONGEST),
         "paused": site.ledger.orders.is_paused(one["source"]),
     }
 
 
-def _short(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: cut(value, _WORDS) if isinstance(value, str) else value for name, value in values.items()}
+def _short(values: Mapping[str, Any], words: int) -> dict[str, Any]:
+    return {name: cut(value, words) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def configuration(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Show what holds: what was given, and the default of what was not. Logins and secrets are not shown."""
     raw, config = _given(site.raw), site.config
     head = {
-        "thing": cut(site.thing, _VALUE),
+        "thing": cut(site.thing, _VALUES[0]),
         "agent": _effective(AGENT, [raw], skip=_SECTIONS),
         "streamManager": _effective(STREAM_MANAGER, [_given(raw.get("streammanager"))]),
         "events": _effective(EVENTS, [_given(raw.get("events"))]),
     }
     if config.home:
-        head["home"] = _effective(HOME, [_given(raw.get("home"))], skip=("Commands",), most=_SHORTEST)
+        head["home"] = _effective(HOME, [_given(raw.get("home"))], skip=("Commands",), most=_VALUES[-1])
     kinds: list[tuple[Sequence[Key], Iterable[str]]] = [
         (SOURCE, [source.name for source in config.sources]),
         (_DOWNLOAD, [download.name for download in config.downloads]),
@@ -147,16 +151,16 @@ def configuration(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _source(name: str, keys: Sequence[Key], homes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Show one source; where there is much to show, each value is cut shorter."""
     s3 = [_given(home.get("s3")) for home in homes]
-    for most in (_VALUE, _SHORTER, _SHORTEST):
-        row = {"name": name, **_effective(keys, homes, skip=("S3",), most=most)}
-        row["S3"] = _effective(S3, s3, most=most)
-        if len(packed(row)) <= _ROW_BYTES:
-            break
-    return row
+
+    def shown(most: int) -> dict[str, Any]:
+        values = _effective(keys, homes, skip=("S3",), most=most)
+        return {"name": name, **values, "S3": _effective(S3, s3, most=most)}
+
+    return fitting(shown, _ROW_BYTES, _VALUES)
 
 
 def _effective(
-    keys: Sequence[Key], homes: Sequence[Mapping[str, Any]], skip: Sequence[str] = (), most: int = _VALUE
+    keys: Sequence[Key], homes: Sequence[Mapping[str, Any]], skip: Sequence[str] = (), most: int = _VALUES[0]
 ) -> dict[str, Any]:
     """Return each key with its value in the first home that gives one, else its default."""
     values = {}

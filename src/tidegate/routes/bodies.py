@@ -153,9 +153,9 @@ class Bodies:
 
     def tidy(self) -> int:
         """Delete the lists of which nothing is left. Returns how many."""
-        names = self._spool.names()
-        left = {name.partition("-")[0] for name in names if not name.endswith(_LIST)}
-        over = [name for name in names if name.endswith(_LIST) and name.removesuffix(_LIST) not in left]
+        lists = [name for name in self._spool.names() if name.endswith(_LIST)]
+        left = {name.partition("-")[0] for name in self._spool.names()}  # later: bodies are older than lists
+        over = [name for name in lists if name.removesuffix(_LIST) not in left]
         for name in over:
             self._spool.remove(name)
         return len(over)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import queue
 import threading
 from contextlib import suppress
@@ -17,7 +16,7 @@ from tidegate.model import State
 from tidegate.routes.bodies import as_promised
 from tidegate.routes.targets import body_of, files_of
 from tidegate.routes.waiting import Waiting
-from tidegate.routes.wire import REPLY_BYTES, Rejected, accepted, cut, packed, rejected
+from tidegate.routes.wire import REPLY_BYTES, Rejected, accepted, cut, failure, packed, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,15 +47,13 @@ _WORDS = {
     State.FAILED: "quarantined",
 }
 
-log = logging.getLogger(__name__)
-
 Found = tuple["Site", "Bodies"]
 _Job = Union["Order", tuple["Order", str], threading.Event, None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Order:
-    """One request on its way. `listed` is what its answer says of each object."""
+    """One request. `transfers` are those of files; `listed` is what its answer says of each object."""
 
     posting: Posting
     token: str
@@ -166,27 +163,17 @@ class Poster:
             orders[0].reject(
                 Rejected(507, "NoRoom", f"it cannot be kept: {err}; post it again when there is room")
             )
-        except Rejected as err:
+        except Exception as err:  # noqa: BLE001 - whatever it is becomes the answer
+            error = failure(err)
             for order in orders:
-                order.reject(err)
-        except Exception as err:
-            log.exception("posted objects could not be written down")
-            for order in orders:
-                order.reject(
-                    Rejected(500, "Failed", f"it failed for a reason that is logged: {type(err).__name__}")
-                )
+                order.reject(error)
 
     def _guarded(self, order: Order, step: Callable[..., Any], *arguments: Any) -> Any:
         """Do a step for one request; should it fail, the request is answered so, and the others go on."""
         try:
             return step(*arguments)
-        except Rejected as err:
-            order.reject(err)
-        except Exception as err:
-            log.exception("a posted object could not be dealt with")
-            order.reject(
-                Rejected(500, "Failed", f"it failed for a reason that is logged: {type(err).__name__}")
-            )
+        except Exception as err:  # noqa: BLE001 - whatever it is becomes the answer
+            order.reject(failure(err))
         return False
 
     def _prepare(self, site: Site, order: Order) -> bool:
@@ -216,14 +203,14 @@ class Poster:
         bodies = [body for order in orders for body in order.bodies]
         kept = iter(folder.keep(bodies) if bodies else ())
         posts = []
-        for order in orders:
-            for body in order.bodies:
-                order.transfers.append(as_promised(next(kept), body, site.choose(body.source)[0]))
-            order.listed = [_describe(transfer) for transfer in order.transfers]
+        for order in orders:  # what is kept stands in no order: it may have to be kept once more
+            made = [as_promised(next(kept), body, site.choose(body.source)[0]) for body in order.bodies]
+            transfers = [*order.transfers, *made]
+            order.listed = [_describe(transfer) for transfer in transfers]
             tokens = tuple(filter(None, (order.token, order.also)))
             posts.append(
                 Post(
-                    transfers=order.transfers,
+                    transfers=transfers,
                     tokens=tokens,
                     digest=order.digest,
                     answer={"objects": order.listed},
@@ -232,7 +219,7 @@ class Poster:
         site.ledger.posts.offer(posts, now=site.clock.wall())
         site.agent.send_now()
         for order in orders:
-            if order.posting.wait == 0 and len(order.transfers) == len(order.bodies):
+            if order.posting.wait == 0 and not order.transfers:
                 self._guarded(order, self._tell, order, "new")  # nobody waits, and nothing is to be asked
             else:
                 self._guarded(order, self._wait, site, order)

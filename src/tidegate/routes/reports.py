@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.ledger.orders import EVERYTHING
 from tidegate.model import State
-from tidegate.routes.wire import cut, packed, paged, stamp
+from tidegate.routes.wire import cut, fitting, paged, stamp
 from tidegate.view.render import POLICIES
 from tidegate.view.snapshot import SourceReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tidegate.routes.board import Picture
     from tidegate.view.snapshot import CycleReport
@@ -46,7 +46,7 @@ def statistics(picture: Picture, cursor: str | None) -> dict[str, Any]:
     sums = {name: sum(row["totals"][name] for _, row in rows) for name, _ in _TOTALS}
     backlog = {unit: sum(row["backlog"][unit] for _, row in rows) for unit in ("files", "bytes")}
     ages = [row["backlog"]["oldestSeconds"] for _, row in rows]
-    head = _fitting(functools.partial(_head, picture), _HEAD_BYTES) | {
+    head = fitting(functools.partial(_head, picture), _HEAD_BYTES, _WORDS) | {
         "totals": sums,
         "backlog": backlog | {"oldestSeconds": max((age for age in ages if age is not None), default=None)},
         "events": {
@@ -60,19 +60,11 @@ def statistics(picture: Picture, cursor: str | None) -> dict[str, Any]:
 def status(picture: Picture, cursor: str | None) -> dict[str, Any]:
     """Tell of each source what waits, is held or was passed over; and what is in quarantine."""
     rows = [
-        (name, _fitting(functools.partial(_state, name, picture), _ROW_BYTES)) for name in _names(picture)
+        (name, fitting(functools.partial(_state, name, picture), _ROW_BYTES, _WORDS))
+        for name in _names(picture)
     ]
-    head = _fitting(lambda words: _head(picture, words) | _quarantine(picture, words), _HEAD_BYTES)
+    head = fitting(lambda words: _head(picture, words) | _quarantine(picture, words), _HEAD_BYTES, _WORDS)
     return paged(head, "sources", rows, cursor)
-
-
-def _fitting(make: Callable[[int], dict[str, Any]], most: int) -> dict[str, Any]:
-    """Make it with texts so short that it takes no more than so many bytes, or as short as they get."""
-    for words in _WORDS:
-        made = make(words)
-        if len(packed(made)) <= most:
-            break
-    return made
 
 
 def _quarantine(picture: Picture, words: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidegate.errors import LedgerLost, TidegateError, Unavailable
+from tidegate.errors import TidegateError
 from tidegate.routes import again, answers, orders, reports, restore
 from tidegate.routes.board import Board, Picture, look
 from tidegate.routes.bodies import Bodies
@@ -22,10 +22,12 @@ from tidegate.routes.targets import body_of
 from tidegate.routes.uploads import SHOWN, Uploads
 from tidegate.routes.wire import (
     CURSOR,
+    REPLY_BYTES,
     TOKEN,
     Rejected,
     Reply,
     accepted,
+    failure,
     fields_of,
     packed,
     payload_of,
@@ -99,6 +101,7 @@ class Routes:
         self._faults: tuple[str, ...] = ()
         self._closing = False
         self._users = 0
+        self._tokens: set[str] = set()  # for which a worker works just now
         self._recovered = False
         self._absent_since = clock.steady()
         self._notices = Notices()
@@ -134,6 +137,13 @@ class Routes:
         with self._changed:
             self._site, self._bodies = site, bodies
             self._changed.notify_all()
+        self._board.forget()
+
+    def renew(self, site: Site) -> None:
+        """The agent that is attached goes by another configuration from now on."""
+        with self._changed:
+            if self._site:
+                self._site = site
         self._board.forget()
 
     def detach(self) -> None:
@@ -218,7 +228,7 @@ class Routes:
         say.body(_REPORTS[route](picture, cursor))
 
     def _do(self, verb: Verb, fields: Mapping[str, Any], digest: bytes, say: _Once) -> None:
-        with self._use() as (site, _):
+        with self._alone(say.token if verb.changes else ""), self._use() as (site, _):
             say.body(self._done(site, verb, fields, digest, say.token))
 
     def _done(
@@ -251,7 +261,7 @@ class Routes:
         order = Order(
             posting=posting, token=say.token, digest=digest, answer=say, also=f"upload {part.upload}"
         )
-        with self._use() as (site, bodies):
+        with self._alone(order.also), self._use() as (site, bodies):
             self._add(site, bodies, order, part, say)
 
     def _add(self, site: Site, bodies: Bodies, order: Order, part: Part, say: _Once) -> None:
@@ -272,6 +282,20 @@ class Routes:
             upload.remove()
 
     # Parts
+
+    @contextmanager
+    def _alone(self, token: str) -> Iterator[None]:
+        """Work while nobody else works for that token: its twin finds what was done."""
+        with self._changed:
+            self._changed.wait_for(lambda: token not in self._tokens)
+            if token:
+                self._tokens.add(token)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._tokens.discard(token)
+                self._changed.notify_all()
 
     @contextmanager
     def _use(self) -> Iterator[tuple[Site, Bodies]]:
@@ -327,6 +351,9 @@ class _Once:
             if self._said:
                 return
             self._said = True
+        if (size := len(reply.json())) > REPLY_BYTES:  # a nucleus would hang up
+            log.error("an answer of %d bytes cannot be given", size)
+            reply = rejected(Rejected(500, "Failed", "the answer is too large for a message"), self.token)
         try:
             self._answer(reply)
         except Exception:  # a door that is gone must not take others with it
@@ -337,7 +364,7 @@ class _Once:
 
     def failed(self, err: Exception) -> None:
         if not isinstance(err, Rejected):
-            err = _told(err)
+            err = failure(err)
         self(rejected(err, self.token))
 
 
@@ -346,15 +373,6 @@ def _guarded(job: Callable[[], None], say: _Once) -> None:
         job()
     except Exception as err:  # noqa: BLE001 - whatever it is becomes the answer
         say.failed(err)
-
-
-def _told(err: Exception) -> Rejected:
-    if isinstance(err, Unavailable):
-        return Rejected(503, "Unavailable", f"{err}; ask again later")
-    if isinstance(err, LedgerLost):
-        return Rejected(503, "Unavailable", f"the ledger cannot be used: {err}; ask again in a minute")
-    log.error("a request failed", exc_info=err)
-    return Rejected(500, "Failed", f"it failed for a reason that is logged: {type(err).__name__}")
 
 
 def _digest(route: str, raw: Mapping[str, Any]) -> bytes:

@@ -42,13 +42,18 @@ class Waiting:
         self._by_promise: dict[bytes, list[Wait]] = {}
         self._ends: list[tuple[float, int, Wait]] = []
         self._numbers = itertools.count()
+        self._count = 0  # of those who wait
 
     def add(self, ids: Collection[bytes], until: float, over: Callable[[str], None]) -> Wait | None:
         """Wait until all of these are stored, or until then (steady seconds). None: too many wait already."""
         wait = Wait(set(ids), over)
         with self._lock:
-            if len(self._ends) >= MOST:
+            if len(self._ends) >= 2 * MOST:  # of most of them nobody waits for the end any more
+                self._ends = [one for one in self._ends if one[2].missing]
+                heapq.heapify(self._ends)
+            if self._count >= MOST:
                 return None
+            self._count += bool(wait.missing)
             for id_ in wait.missing:
                 self._by_promise.setdefault(id_, []).append(wait)
             heapq.heappush(self._ends, (until, next(self._numbers), wait))
@@ -104,6 +109,7 @@ class Waiting:
             waits = [wait for _, _, wait in self._ends if wait.missing]
             self._ends.clear()
             self._by_promise.clear()
+            self._count = 0
             for wait in waits:
                 wait.missing = set()
         for wait in waits:
@@ -114,15 +120,16 @@ class Waiting:
             waits = self._by_promise.pop(id_, [])
             over = []
             for wait in waits:
-                wait.missing.discard(id_)
-                if failed:
+                if failed or wait.missing == {id_}:
                     self._forget(wait)
-                if not wait.missing:
                     over.append(wait)
+                else:
+                    wait.missing.discard(id_)
         for wait in over:
             wait.over("failed" if failed else "stored")
 
     def _forget(self, wait: Wait) -> None:
+        self._count -= bool(wait.missing)
         for id_ in wait.missing:
             others = self._by_promise.get(id_, [])
             if wait in others:

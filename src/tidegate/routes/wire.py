@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tidegate.config.schema import Key, fault, read, show, text, whole
-from tidegate.errors import TidegateError
+from tidegate.errors import LedgerLost, TidegateError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 REPLY_BYTES = 6000
 """No answer and no event is larger, as JSON: more than about 7,200 kills the connection to a nucleus."""
@@ -62,6 +65,18 @@ TOKEN = Key("clientToken", "token", text("token", _token), None, "Comes back wit
 CURSOR = Key("cursor", "cursor", text("cursor"), None, "Where the last page ended.")
 SOURCE = Key("source", "source", text("name of a source"), None, "Which source is meant.")
 SECONDS = whole("number of seconds", "10", 0, 600)
+
+
+def failure(error: Exception) -> Rejected:
+    """Say what went wrong, as an answer: what will pass, that it is worth asking again; a fault is logged."""
+    if isinstance(error, Rejected):
+        return error
+    if isinstance(error, Unavailable):
+        return Rejected(503, "Unavailable", f"{error}; ask again later")
+    if isinstance(error, LedgerLost):
+        return Rejected(503, "Unavailable", f"the ledger cannot be used: {error}; ask again in a minute")
+    log.error("a request failed", exc_info=error)
+    return Rejected(500, "Failed", f"it failed for a reason that is logged: {type(error).__name__}")
 
 
 def payload_of(payload: bytes) -> dict[str, Any]:
@@ -138,6 +153,15 @@ def paged(
         listed.append(row if size <= room else {"name": key, "message": "too much to tell"})
         room -= size
     return body
+
+
+def fitting(make: Callable[[int], dict[str, Any]], most: int, words: Sequence[int]) -> dict[str, Any]:
+    """Make it with texts so short that it takes no more than so many bytes, or as short as they get."""
+    for length in words:
+        made = make(length)
+        if len(packed(made)) <= most:
+            break
+    return made
 
 
 def packed(value: object) -> bytes:

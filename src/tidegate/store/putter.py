@@ -1,8 +1,9 @@
 """A process that puts small files into S3 for another one, which gives it all it needs.
 
-It does the common case only. Whatever is not at once proven stored is left to the other process, which
-finds out what is the matter. It ends when the other one does, or hangs up. Messages are pickles with their
-length in front, on the socket that is standard input; nobody else can write to it.
+It does the common case only, and answers with ETags. Whatever is not at once proven stored is told without
+one, and left to the other process, which finds out what is the matter. It ends when the other one does, or
+hangs up. Messages are pickles with their length in front, on the socket that is standard input; nobody else
+can write to it.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Putter:
         self._busy = 0
         self._errands: deque[Errand] = deque()
         self._clients: dict[Lane, tuple[S3, _Told]] = {}
-        self._answers: list[tuple[int, bool]] = []
+        self._answers: list[tuple[int, str]] = []
         self._flush_at = 0.0
         self._is_reading = False
 
@@ -153,23 +154,24 @@ class Putter:
 
     def _do(self, errand: Errand) -> None:
         try:
-            is_stored = self._put(errand)
+            etag = self._put(errand)
         except Exception:  # noqa: BLE001 - whatever it is, who gave us the errand finds out
-            is_stored = False
+            etag = ""
         finally:
             self._busy -= 1
-        self._answers.append((errand.number, is_stored))
+        self._answers.append((errand.number, etag))
         if len(self._answers) >= ENOUGH_ANSWERS:
             self._flush()
 
-    def _put(self, errand: Errand) -> bool:
+    def _put(self, errand: Errand) -> str:
+        """Return the ETag of what is proven stored, else nothing."""
         with Fence(Candidate(errand.path, Fingerprint(*errand.mark))) as file:
             body = Body(file.descriptor, errand.mark[2], check=file.check)
             client, _ = self._clients[errand.lane]
             stored = client.put(
                 errand.lane[1], errand.key, body, headers=errand.headers, algorithm=errand.algorithm
             )
-            return stored.proves(body.digest) is True
+            return stored.etag if stored.proves(body.digest) is True else ""
 
     def _flush_if_due(self) -> None:
         if self._answers and (not self._busy or time.monotonic() >= self._flush_at):

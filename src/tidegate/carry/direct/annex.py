@@ -54,8 +54,8 @@ class Annex:
     """Does light jobs in another process while there are many, from a thread of its own.
 
     `load` tells which part of our time we are busy with them, `fits` which jobs may be done there. `stored`
-    is told of those that were, and `left` of those that may not have been. A process that dies is not
-    replaced for a minute.
+    is told of those that were, with their ETags, and `left` of those that may not have been. A process that
+    dies is not replaced for a minute.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Annex:
         *,
         load: Callable[[], float],
         fits: Callable[[Small], bool],
-        stored: Callable[[Sequence[Small]], None],
+        stored: Callable[[Sequence[tuple[Small, str]]], None],
         left: Callable[[Sequence[Small]], None],
     ) -> None:
         self._jobs = jobs
@@ -120,7 +120,7 @@ class Annex:
                     break
                 answers = receive(endpoint.recv)
                 self._settle(answers)
-                done += sum(is_stored for _, is_stored in answers)
+                done += sum(1 for _, etag in answers if etag)
         finally:
             lost, self._out, self._out_bytes = list(self._out.values()), {}, 0
             self._left(lost)
@@ -159,10 +159,10 @@ class Annex:
         self._told |= news
         return Batch(errands, limit, news)
 
-    def _settle(self, answers: Sequence[tuple[int, bool]]) -> None:
-        self._stored([self._back(number) for number, is_stored in answers if is_stored])
-        for number, is_stored in answers:
-            if not is_stored:
+    def _settle(self, answers: Sequence[tuple[int, str]]) -> None:
+        self._stored([(self._back(number), etag) for number, etag in answers if etag])
+        for number, etag in answers:
+            if not etag:
                 self._leave(number)
 
     def _leave(self, number: int) -> None:

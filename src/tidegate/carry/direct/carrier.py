@@ -339,13 +339,13 @@ class Direct:
             and self._throttle.is_open()
         )
 
-    def _all_stored(self, smalls: Sequence[Small]) -> None:
-        for way in {small.way.source.name: small.way for small in smalls}.values():
+    def _all_stored(self, smalls: Sequence[tuple[Small, str]]) -> None:
+        for way in {small.way.source.name: small.way for small, _ in smalls}.values():
             way.outage.worked()
-        for small in smalls:
+        for small, _ in smalls:
             self._failures.pop(small.transfer.id, None)
         self._outcomes.put_all(
-            [Outcome(verdict=Verdict.STORED, promise=small.transfer.id) for small in smalls]
+            [Outcome(verdict=Verdict.STORED, promise=small.transfer.id, etag=etag) for small, etag in smalls]
         )
 
     def _left(self, smalls: Sequence[Small]) -> None:
