@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.errors import Locked, NotAllowed, TidegateError
 from tidegate.loop import Loop
 from tidegate.restore.connect import SETTINGS, connect
-from tidegate.restore.jobs import Jobs, NoSuchJob, check
+from tidegate.restore.jobs import Jobs, NoSuchJob, NothingWritten, check
 from tidegate.restore.nouns import Phase, Spec
 from tidegate.restore.render import state
 from tidegate.restore.selection import ObjectStream, manifest
@@ -106,6 +106,7 @@ class Restoring:
         self._over: set[str] = set()
         self._later: dict[str, float] = {}
         self._ordering = threading.Lock()
+        self._when = threading.Lock()  # of what is due
         self._events: Events | None = None
         self._loop: Loop | None = None
         self._is_closing = False
@@ -152,10 +153,10 @@ class Restoring:
             with self._jobs.journal(spec.id) as journal:
                 before = journal.spec
                 is_whole = journal.phase() is not Phase.READING
+        except NothingWritten:
+            is_whole = False
         except NoSuchJob:
             return False
-        except LookupError:
-            is_whole = False
         if not is_whole:  # who wrote it was killed
             self._jobs.forget(spec.id)
         elif dataclasses.replace(before, created=spec.created) != spec:
@@ -177,8 +178,9 @@ class Restoring:
             if journal.phase() is Phase.ENDED:
                 return str(journal.notes().get("status", ""))
         self._jobs.cancel(name)
-        if busy := self._busy.get(name):
-            busy.due = float("-inf")
+        with self._when:
+            if busy := self._busy.get(name):
+                busy.due = float("-inf")
         self._wake()
         return "Restoring"
 
@@ -204,7 +206,8 @@ class Restoring:
         if not name or self._busy[name].due > now:
             return min(LOOK_SECONDS, self._busy[name].due - now) if name else LOOK_SECONDS
         busy = self._busy[name]
-        busy.due = now + _AGAIN_SECONDS  # if it cannot be done; sooner if it is cancelled meanwhile
+        with self._when:
+            busy.due = now + _AGAIN_SECONDS  # if it cannot be done; sooner if it is cancelled meanwhile
         try:
             wait = busy.run.step()
         finally:
@@ -215,8 +218,10 @@ class Restoring:
         if wait is None:
             self._busy.pop(name).stack.close()
             self._over.add(name)
-        elif busy.due > now:
-            busy.due = self._clock.steady() + wait
+        else:
+            with self._when:
+                if busy.due > now:
+                    busy.due = self._clock.steady() + wait
         return 0.0
 
     def _take_up(self, name: str, now: float) -> None:
@@ -239,7 +244,7 @@ class Restoring:
             self._busy[name] = _Busy(stack, run)
         except Locked:
             self._later.pop(name)  # somebody else runs it
-        except (TidegateError, OSError, LookupError) as error:
+        except (TidegateError, OSError) as error:
             if not again:
                 return  # another process may be writing it down
             log.error("the job %s cannot be run: %s", name, error)  # noqa: TRY400

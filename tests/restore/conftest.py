@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.restore.rig import Rig, rigged
+from tests.restore.shell import HOURS_IN_A_SECOND, Shell
 from tests.standins.glacier import GlacierStandIn
 
 if TYPE_CHECKING:
@@ -45,3 +46,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     """A stand-in for Glacier that throttles nobody, and an empty work directory."""
     with rigged(tmp_path) as rig:
         yield rig
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    with GlacierStandIn(speed=HOURS_IN_A_SECOND) as glacier:
+        made = Shell(glacier, tmp_path)
+        yield made
+        made.close()

@@ -1,4 +1,4 @@
-"""The command `tidegate restore`, as processes of their own: what it prints, and with which code it ends."""
+"""The command `tidegate restore`: what it prints, and with which code it ends."""
 
 from __future__ import annotations
 
@@ -7,68 +7,13 @@ import json
 import os
 import pty
 import signal
-import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import environment, eventually
+from tests.helpers import eventually
 from tests.restore.rig import ODD
-from tests.standins.glacier import GlacierStandIn
 from tidegate.restore.batch import line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-HOURS_IN_A_SECOND = 3600.0 * 2
-
-
-class Shell:
-    """Runs the command against a stand-in in which two hours are a second."""
-
-    def __init__(self, glacier: GlacierStandIn, folder: Path) -> None:
-        self.glacier = glacier
-        self.folder = folder
-        self.environment = {
-            **environment(),
-            **glacier.environment(),
-            "TIDEGATE_WORK_DIR": str(folder / "work"),
-        }
-
-    def start(self, *arguments: str, **fields: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tidegate", "restore", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=fields.pop("stdout", subprocess.PIPE),
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment,
-            **fields,
-        )
-
-    def run(self, *arguments: str, given: bytes = b"") -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tidegate", "restore", *arguments],
-            input=given,
-            capture_output=True,
-            env=self.environment,
-            check=False,
-            timeout=60,
-        )
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-    def create(self, *arguments: str, given: bytes = b"") -> tuple[int, list[dict[str, Any]], str]:
-        code, out, err = self.run("create", "--poll=0.1s", "--rate=1000", *arguments, given=given)
-        return code, [json.loads(text) for text in out.splitlines()], err
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    with GlacierStandIn(speed=HOURS_IN_A_SECOND) as glacier:
-        yield Shell(glacier, tmp_path)
 
 
 def test_a_prefix_is_restored_fetched_and_told_in_json_lines(shell):
@@ -160,6 +105,8 @@ def test_s3_batch_operations_are_reached_by_the_same_command(shell):
         ("s3://bucket/", "--after=yesterday"),
         ("s3://bucket/", "--timeout=soon"),
         ("s3://bucket/", "--webhook=http://x/"),
+        ("s3://bucket/", "--webhook=http://x/", "--webhook-secret=/nowhere"),
+        ("s3://bucket/", "--webhook=nothing", "--webhook-secret=/etc/hostname"),
         ("s3://bucket/", "--engine=batch"),
         ("--manifest=/nowhere",),
         ("--keys=bucket", "--fields=key"),
@@ -188,7 +135,7 @@ def test_what_is_refused_ends_with_7_and_what_takes_too_long_with_5(shell):
     shell.glacier.faults.add("denied", "ListObjectsV2", times=2)
     assert shell.create("s3://bucket/")[0] == 7
     assert shell.run("create", "-n", "s3://bucket/")[0] == 7
-    assert shell.create("s3://bucket/", "--timeout=1s")[0] == 5
+    assert shell.create("s3://bucket/", "--timeout=1s", "--tier=Bulk")[0] == 5
 
 
 def test_bounds_end_with_8_and_nothing_to_do_with_9(shell):
@@ -254,7 +201,15 @@ def test_on_a_terminal_there_is_a_line_that_is_drawn_over_itself(shell):
 def test_after_a_kill_in_the_middle_a_hundred_thousand_objects_are_asked_for_once_each(shell):
     shell.glacier.faults.restore_rate = None
     shell.glacier.populate("bucket", 100_000)
-    order = ("create", "s3://bucket/", "--id=one", "--rate=5000", "--poll=1s", "--tier=Expedited")
+    order = (
+        "create",
+        "s3://bucket/",
+        "--id=one",
+        "--rate=5000",
+        "--poll=1s",
+        "--tier=Expedited",
+        "--days=365",
+    )
     with shell.start(*order) as runs:
         eventually(lambda: shell.glacier.begun > 30_000, seconds=180)
         runs.kill()

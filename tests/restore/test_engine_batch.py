@@ -47,13 +47,13 @@ def test_a_manifest_is_restored_whichever_way_round_the_report_has_its_columns(r
 
 
 def test_what_is_under_way_is_left_out_so_that_half_of_the_tasks_cannot_fail(rig):
-    rig.glacier.populate("bucket", 2500)
+    rig.glacier.populate("bucket", 1200)  # the rule is for 1,000 tasks and more
     by_batch(rig, "one")
     assert rig.run("one", until="waiting") == "waiting"
     rig.glacier.put("bucket", "one-more")
     by_batch(rig, "two")
     assert rig.run("two") == "Complete"
-    assert (rig.counts("two").ready, rig.counts("two").failed) == (2501, 0)
+    assert (rig.counts("two").ready, rig.counts("two").failed) == (1201, 0)
     assert list(rig.glacier.jobs.values()) == ["Complete", "Complete"]
     assert rig.s3.head_object(Bucket="bucket", Key="one-more")["Restore"]
 
@@ -197,3 +197,40 @@ def test_an_order_that_batch_operations_cannot_take_is_refused_before_anything_h
         rig.order(engine="batch", tier="Expedited")
     assert len(caught.value.faults) == 3
     assert rig.jobs.names() == []
+
+
+def test_a_state_that_nobody_knows_yet_is_waited_for(rig):
+    rig.glacier.populate("bucket", 3)
+    by_batch(rig)
+    with rig.jobs.running("job") as run:
+        for _ in range(2):
+            rig.step(run)
+        (name,) = rig.glacier.jobs
+        rig.glacier.force_job(name, "Dreaming", known=False)
+        assert rig.step(run) == 30
+    assert (rig.status(), rig.notes()["batches"][0]["status"]) == ("Restoring", "Dreaming")
+
+
+def test_a_batch_job_whose_name_was_lost_by_a_kill_is_cancelled_too(rig):
+    rig.glacier.populate("bucket", 5)
+    by_batch(rig)
+    with rig.jobs.running("job") as run:
+        for _ in range(2):
+            run.step()
+    with rig.jobs.journal("job", read_only=False) as journal:  # killed before it noted the id
+        batches = journal.notes()["batches"]
+        batches[0]["id"] = ""
+        journal.note({"batches": batches})
+    rig.jobs.cancel("job")
+    assert rig.run() == "Cancelled"
+    rig.glacier.clock.advance(60)
+    assert list(rig.glacier.jobs.values()) == ["Cancelled"]
+
+
+def test_a_job_that_is_cancelled_before_it_asked_makes_no_batch_job(rig):
+    rig.glacier.populate("bucket", 5)
+    by_batch(rig)
+    assert rig.run(until="requesting") == "requesting"
+    rig.jobs.cancel("job")
+    assert rig.run() == "Cancelled"
+    assert rig.glacier.jobs == {}

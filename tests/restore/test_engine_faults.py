@@ -230,3 +230,26 @@ def test_an_order_that_cannot_be_is_refused(rig, field, value):
         rig.order(**{field: value})
     assert len(caught.value.faults) == 1
     assert rig.jobs.names() == []
+
+
+def test_an_object_that_s3_cannot_answer_for_fails_after_ten_tries_however_long_a_step_lasts(rig):
+    rig.glacier.faults.add("internal-error", "RestoreObject", times=None, matches=lambda key: key == "3")
+    rig.glacier.populate("bucket", 5)
+    rig.order(tier="Expedited", timeout=3600)
+    assert rig.run() == "Complete"
+    assert [(it["key"], it["code"]) for it in rig.failures()] == [("3", "InternalError")]
+    assert rig.counts().ready == 4
+
+
+def test_an_object_that_was_refused_and_is_in_the_sample_does_not_keep_the_others_from_their_end(rig):
+    rig.glacier.populate("bucket", 3000)
+    rig.glacier.faults.add("denied", "RestoreObject", times=None, matches=lambda key: key.endswith("77"))
+    rig.order(tier="Expedited", timeout=6 * 3600)
+    assert rig.run(until="waiting") == "waiting"
+    with rig.jobs.journal(
+        "job", read_only=False
+    ) as journal:  # as if there were a million: the sample decides
+        journal.note({"price": 12_500.0})
+        assert any(key.endswith("77") for _, _, key, _ in journal.sample()[1])
+    assert rig.run() == "Complete"
+    assert (rig.counts().ready, rig.counts().failed) == (2970, 30)

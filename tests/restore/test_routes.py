@@ -21,6 +21,7 @@ from tests.standins.glacier import GlacierStandIn
 from tidegate.config import parse
 from tidegate.doors.asking import NoAgent, ask
 from tidegate.errors import ConfigFaults, Unavailable
+from tidegate.restore.journal import Journal
 from tidegate.restore.nouns import Phase
 from tidegate.restoring import KEPT_SECONDS, Restoring
 
@@ -226,6 +227,19 @@ def test_a_hundred_jobs_are_listed_page_by_page_and_each_once(tmp_path: Path) ->
             if not (cursor := reply.get("cursor")):
                 break
         assert found == names
+
+
+def test_a_job_that_cannot_be_read_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    with device(tmp_path) as one:
+        one.end()
+        job = one.post(keys=["a"])
+        folder = one.agent.work / "restore"
+        Journal(folder / "killed.job").close()  # before anything was written
+        (folder / "broken.job").write_bytes(b"x" * 5000)
+        assert [it["job"] for it in one.say("restore/list")["jobs"]] == [job]
+        one.begin()
+        eventually(lambda: one.status(job) == "Failed")  # there is no such object; the others did no harm
+        assert one.say("restore/get", job="killed")["code"] == "NotFound"
 
 
 def test_a_job_that_is_over_is_forgotten_after_a_month(tmp_path: Path) -> None:

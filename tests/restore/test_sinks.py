@@ -179,3 +179,12 @@ def test_what_was_not_told_before_a_kill_is_told_by_the_next_process(rig, tmp_pa
     with rig.jobs.running("job", {"ipc": ours}) as run:
         assert rig.step(run) is None
     assert ours.got == rig.events()
+
+
+def test_an_empty_secret_is_none(rig, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("\n")
+    rig.glacier.populate("bucket", 1)
+    rig.order(sinks=({"kind": "webhook", "target": "http://127.0.0.1:1/", "secret": str(secret)},))
+    with pytest.raises(ConfigFaults, match="the secret is empty"), rig.jobs.running("job"):
+        pass

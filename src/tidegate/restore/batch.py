@@ -5,7 +5,7 @@ its first 1,000 tasks did, and a restore that is under way already is a failed t
 Objects in Intelligent-Tiering take no days and need a batch job of their own.
 
 The notes of a job hold `batches`, one mapping each: `bucket`, `days`, `versions`, `round`, `token`,
-`manifest` (how its objects are named), `id` and `status` of S3, and whether it is `done`.
+`manifest` (how its objects are named), `sent` once it may be made, `id` and `status` of S3, and `done`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from tidegate.restore.nouns import Kind, State
 from tidegate.restore.reports import results, rows
+from tidegate.restore.selection import ObjectStream
 from tidegate.store.body import Body
 from tidegate.store.checksum import best
 from tidegate.store.errors import S3Error
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
     from tidegate.store.s3 import S3
 
 POLL_SECONDS = 30.0
-UNDER_WAY = frozenset(
-    ("New", "Preparing", "Ready", "Active", "Pausing", "Paused", "Completing", "Cancelling", "Failing")
-)
-"""States in which there is nothing to do but wait; Suspended asks for a yes, and three are an end."""
-
-_PIECE = 4 * 2**20
 _OPEN_SHEETS = 20
 _GENERATED = "S3InventoryReport_CSV_20211130"
 
@@ -76,6 +71,8 @@ class Batches:
             self._keep(all_of_them)
         for one in mine:
             if not one["id"]:
+                one["sent"] = True  # it may be made, and its name lost
+                self._keep(all_of_them)
                 one["id"] = self._control.create(request(self._spec, one))
                 self._keep(all_of_them)
             if not one["done"]:
@@ -86,9 +83,10 @@ class Batches:
     def cancel(self) -> None:
         """Cancel what is under way. What cannot be cancelled any more has ended by itself."""
         for one in self._journal.notes().get("batches", ()):
-            if one["id"] and not one["done"]:
-                try:
-                    self._control.update(one["id"], "Cancelled")
+            if (one["id"] or one.get("sent")) and not one["done"]:
+                try:  # with the same token, CreateJob names the one that there is
+                    name = one["id"] or self._control.create(request(self._spec, one))
+                    self._control.update(name, "Cancelled")
                 except S3Error as error:
                     if error.status not in (400, 404, 409):
                         raise
@@ -115,7 +113,7 @@ class Batches:
             self._control.update(one["id"], "Ready")
         elif job.status == "Cancelled":
             self.is_cancelled = one["done"] = True
-        elif job.status not in UNDER_WAY:
+        elif job.status == "Failed":  # in all other states, also in one that is new, there is only waiting
             one["done"] = True
             self.failure = _why(one["id"], job)
 
@@ -134,8 +132,9 @@ class Batches:
         folder = "/".join(filter(None, (prefix.strip("/"), f"job-{one['id']}")))
         index = self._journal.index()
         sheets: dict[int, Sheet] = {}
-        for place in results(self._read(bucket, f"{folder}/manifest.json")):
-            for row in rows(self._read(*place)):
+        said = ObjectStream(self._archive, bucket, f"{folder}/manifest.json")
+        for place in results(b"".join(iter(lambda: said.read(2**20) or b"", b""))):
+            for row in rows(ObjectStream(self._archive, *place)):
                 if row.is_failed:
                     self._fail(row, index, sheets)
         self._journal.save(sheets.values())
@@ -153,14 +152,6 @@ class Batches:
                 state = State.ALREADY if row.code == "RestoreAlreadyInProgress" else State.FAILED
                 sheet.set(at, state, (row.code or f"Status{row.status}", row.message))
                 return
-
-    def _read(self, bucket: str, key: str) -> bytes:
-        stored = self._archive.stored(bucket, key)
-        size = stored.size or 0
-        return b"".join(
-            self._archive.piece(bucket, key, "", stored.etag, start, min(size, start + _PIECE))
-            for start in range(0, size, _PIECE)
-        )
 
     def _manifests(self, notes: Mapping[str, Any], turn: int) -> list[dict[str, Any]]:
         """Write down for S3 what is wanted, in as many parts as there have to be batch jobs."""
@@ -307,9 +298,7 @@ def _key_of(one: Mapping[str, Any]) -> tuple[str, bool, bool]:
 
 
 def _why(name: str, job: BatchJob) -> str:
-    return f"the batch job {name} is {job.status or 'in a state without a name'}: " + (
-        "; ".join(job.reasons) or "no reason was given"
-    )
+    return f"the batch job {name} has failed: {'; '.join(job.reasons) or 'no reason was given'}"
 
 
 def _iso(when: float) -> str:

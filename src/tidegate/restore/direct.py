@@ -59,8 +59,11 @@ class Sent:
 class _Item:
     sheet: Sheet
     position: int
-    attempts: int = 0
     not_before: float = 0.0
+
+    @property
+    def name(self) -> tuple[int, int]:
+        return self.sheet.number, self.position
 
 
 class Sender:
@@ -81,6 +84,7 @@ class Sender:
         self._steady = steady
         self._hands = hands
         self._lock = threading.Lock()
+        self._attempts: dict[tuple[int, int], int] = {}  # of all runs, by sheet and position
         self._halt = threading.Event()
 
     def run(self, *, seconds: float, tier: str, days: int) -> Sent:
@@ -94,6 +98,7 @@ class Sender:
         self._busy = 0
         self._dirty: dict[int, Sheet] = {}
         self._sent = Sent()
+        self._broken: BaseException | None = None
         self._blocked = self._away = 0
         self._until = self._steady() + seconds
         crew = [
@@ -111,11 +116,9 @@ class Sender:
             for thread in crew:
                 thread.join()
             self._save()
+        if self._broken is not None:
+            raise self._broken
         return self._sent
-
-    def stop(self) -> None:
-        """End a run soon, from whatever thread."""
-        self._halt.set()
 
     def _wanted(self) -> Iterator[_Item]:
         for sheet in self._journal.sheets(State.WANTED):
@@ -123,13 +126,18 @@ class Sender:
                 yield _Item(sheet, position)
 
     def _work(self) -> None:
+        try:
+            self._send()
+        except BaseException as error:  # noqa: BLE001 - `run` raises it
+            self._broken = error
+            self._halt.set()
+
+    def _send(self) -> None:
         while (item := self._next()) is not None:
             wait = self._pace.take(self._steady())
             if wait > 0 and self._halt.wait(wait):
-                outcome: State | Answer = Answer.AGAIN
-                error: Exception | None = None
-            else:
-                outcome, error = self._ask(item)
+                return  # it was not asked for, and is still wanted
+            outcome, error = self._ask(item)
             with self._lock:
                 self._busy -= 1
                 self._settle(item, outcome, error)
@@ -189,21 +197,23 @@ class Sender:
 
     def _retry(self, item: _Item, outcome: Answer, error: Exception | None, *, is_away: bool) -> None:
         """Put one back. S3 being slow or away costs it no attempt."""
-        now = self._steady()
+        now, attempts = self._steady(), self._attempts.get(item.name, 0)
         if outcome is Answer.SLOWER:
             self._pace.throttled(now)
         elif not is_away:
-            item.attempts += 1
-            if item.attempts >= _ATTEMPTS:
+            attempts += 1
+            if attempts >= _ATTEMPTS:
                 self._set(item, State.FAILED, error)
                 return
-        item.not_before = now + 0.2 * 2 ** min(item.attempts, 5)
+            self._attempts[item.name] = attempts
+        item.not_before = now + 0.2 * 2 ** min(attempts, 5)
         self._again.append(item)
 
     def _set(self, item: _Item, state: State, error: Exception | None) -> None:
         code = error.code or f"Status{error.status}" if isinstance(error, S3Error) else "InvalidKey"
         message = error.message if isinstance(error, S3Error) else str(error)
         item.sheet.set(item.position, state, (code, message))
+        self._attempts.pop(item.name, None)
         self._dirty[item.sheet.number] = item.sheet
 
     def _save(self) -> None:

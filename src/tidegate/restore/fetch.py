@@ -1,7 +1,7 @@
 """Brings restored objects to this device: piece by piece, proven, and under their name only when whole.
 
-A file that was begun is gone on with, also by the next process. What is below the folder belongs to
-whoever reads it: a file that was fetched once is not looked after any more.
+A file that was begun is gone on with, also by the next process; when its job has ended, it is thrown away.
+What else is below the folder belongs to whoever reads it: what was fetched is not looked after any more.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import errno
 import os
 import shutil
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate.errors import Unavailable
+from tidegate.errors import Refused, Unavailable
 from tidegate.restore.nouns import State
 from tidegate.restore.proof import Proof
 from tidegate.store.errors import Kind, S3Error
@@ -32,6 +33,7 @@ MOST_PIECE, LEAST_PIECE = 4 * 2**20, 64 * 1024
 PARTIAL = ".tidegate-restore"
 HANDS = 4
 
+_UNFIT = {"": "%", ".": "%2E", "..": "%2E%2E", PARTIAL: f"%2E{PARTIAL[1:]}"}
 _TRIES = 3
 _SAVE_SECONDS = 1.0
 
@@ -76,6 +78,8 @@ class Fetcher:
         hands: int = HANDS,
     ) -> None:
         self._spec = FetchSpec.of_json(spec.fetch)
+        # What a job has begun is its own: others may fetch the same object to the same folder.
+        self._mark = sha256(f"{spec.id}\0{spec.created}".encode()).hexdigest()[:16]
         self._with_bucket = spec.listed
         self._journal = journal
         self._archive = archive
@@ -104,6 +108,7 @@ class Fetcher:
         self._items = self._ready(states)
         self._dirty: dict[int, Sheet] = {}
         self._left = False
+        self._broken: BaseException | None = None
         crew = [
             threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(self._hands)
         ]
@@ -120,11 +125,15 @@ class Fetcher:
             for thread in crew:
                 thread.join()
             self._save()
+        if self._broken is not None:
+            raise self._broken
         return not self._left
 
-    def stop(self) -> None:
-        """End a run soon, from whatever thread."""
-        self._halt.set()
+    def clear(self) -> None:
+        """Throw away what was begun: the job has ended. Raises nothing; what cannot be removed stays."""
+        with suppress(OSError):
+            for part in (self._folder / PARTIAL).glob(f"{self._mark}-*"):
+                part.unlink(missing_ok=True)
 
     def _ready(self, states: tuple[State, ...]) -> Iterator[tuple[Sheet, int]]:
         for sheet in self._journal.sheets(*states):
@@ -132,6 +141,13 @@ class Fetcher:
                 yield sheet, position
 
     def _work(self) -> None:
+        try:
+            self._bring()
+        except BaseException as error:  # noqa: BLE001 - `run` raises it
+            self._broken = error
+            self._halt.set()
+
+    def _bring(self) -> None:
         while True:
             with self._lock:
                 item = next(self._items, None)
@@ -157,6 +173,8 @@ class Fetcher:
                     return State.FETCHED, ("", "")
             except (_Halt, _NoRoom, Unavailable) as error:
                 return None, ("", str(error))
+            except Refused as error:
+                return State.FAILED, ("InvalidKey", str(error))
             except S3Error as error:
                 if (verdict := _refused(error, is_last=number == _TRIES - 1)) is not None:
                     return verdict
@@ -171,8 +189,7 @@ class Fetcher:
         bucket, key, version = sheet.bucket, sheet.keys[at], sheet.version(at)
         stored = self._archive.stored(bucket, key, version)
         proof = Proof.of(self._archive, bucket, key, version, stored)
-        name = sha256(f"{bucket}\0{key}\0{version}\0{stored.etag}".encode()).hexdigest()
-        part = self._folder / PARTIAL / name
+        part = self._part(bucket, key, version, stored.etag)
         self._claim(stored.size or 0, part)
         with part.open("a+b") as file:
             file.seek(0)
@@ -194,6 +211,10 @@ class Fetcher:
         target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)
         return True
+
+    def _part(self, bucket: str, key: str, version: str, etag: str) -> Path:
+        name = sha256(f"{bucket}\0{key}\0{version}\0{etag}".encode()).hexdigest()
+        return self._folder / PARTIAL / f"{self._mark}-{name}"
 
     def _pieces(self, bucket: str, key: str, version: str, stored: Stored, begun: int) -> Iterator[bytes]:
         size = stored.size or 0
@@ -257,10 +278,11 @@ def local_name(bucket: str, key: str, version: str) -> str:
     Only what no file name can be is written otherwise: `%` as %25, empty names as %, and dots.
     """
     names = [part.replace("%", "%25").replace("\0", "%00") for part in key.split("/")]
-    names = [{"": "%", ".": "%2E", "..": "%2E%2E", PARTIAL: f"%2E{PARTIAL[1:]}"}.get(it, it) for it in names]
+    bucket = bucket.replace("%", "%25").replace("/", "%2F")
+    names = [_UNFIT.get(it, it) for it in names]
     if version:
         names[-1] += f"%40{version}"
-    return "/".join([*([bucket] if bucket else []), *names])
+    return "/".join([*([_UNFIT.get(bucket, bucket)] if bucket else []), *names])
 
 
 def _rehash(descriptor: int, proof: Proof, size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import ConfigFaults, Locked, TidegateError
@@ -38,6 +38,10 @@ class NoSuchJob(TidegateError):  # noqa: N818 - it is an answer
     """There is no job of this name here."""
 
 
+class NothingWritten(NoSuchJob):
+    """Who began to write the job down was killed, or is still at it."""
+
+
 class Jobs:
     """All jobs of one work directory, in its folder `restore`."""
 
@@ -54,20 +58,20 @@ class Jobs:
         """
         check(spec)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self._path(spec.id).exists():
-            raise ConfigFaults([f"there is a job {spec.id} already"])
-        journal = Journal(self._path(spec.id))
+        try:
+            self._path(spec.id).touch(0o600, exist_ok=False)  # two may try it at once
+        except FileExistsError:
+            raise ConfigFaults([f"there is a job {spec.id} already"]) from None
         twice = 0
         try:
-            journal.order(spec)
-            if rows is not None:
-                twice = self._write_listed(spec.id, rows)
-            journal.note({"twice": twice}, phase=Phase.PLANNING)
+            with closing(Journal(self._path(spec.id))) as journal:
+                journal.order(spec)
+                if rows is not None:
+                    twice = self._write_listed(spec.id, rows)
+                journal.note({"twice": twice}, phase=Phase.PLANNING)
         except BaseException:
-            journal.close()
             self._remove(spec.id)
             raise
-        journal.close()
         return twice
 
     def names(self) -> list[str]:
@@ -80,14 +84,16 @@ class Jobs:
 
     @contextmanager
     def journal(self, name: str, *, read_only: bool = True) -> Iterator[Journal]:
-        """Open the journal of a job. Raises `NoSuchJob`."""
+        """Open the journal of a job. Raises `NoSuchJob`, as `NothingWritten` if it is empty."""
         if not _ID.fullmatch(name) or not self._path(name).exists():
             raise NoSuchJob(f"there is no job {name} here; `tidegate restore list` names them")
-        journal = Journal(self._path(name), read_only=read_only)
-        try:
+        nothing = NothingWritten(f"the job {name} was not written down; create it anew")
+        if self._path(name).stat().st_size == 0:
+            raise nothing
+        with closing(Journal(self._path(name), read_only=read_only)) as journal:
+            if not journal.is_ordered():
+                raise nothing
             yield journal
-        finally:
-            journal.close()
 
     @contextmanager
     def running(self, name: str, others: Mapping[str, Sink] | None = None, **tools: Any) -> Iterator[Run]:
@@ -99,30 +105,29 @@ class Jobs:
         with self.journal(name, read_only=False) as journal, self._locked(name):
             spec = journal.spec
             ways = connect(spec.settings, self._environment, wall=self._clock.wall)
-            looker = Looker(ways.archive)
             pace = Pace(spec.rate, self._clock.steady())
-            sinks = make(
-                spec.sinks,
-                messages=ways.messages,
-                manner=ways.manner,
-                wall=self._clock.wall,
-                others=others or {},
-            )
             by_batch = spec.engine == "batch"
-            made = Tools(
-                wall=self._clock.wall,
-                looker=looker,
-                sinks=sinks,
-                pace=None if by_batch else pace,
-                sender=None if by_batch else Sender(ways.archive, journal, pace, steady=self._clock.steady),
-                batches=self._batches(spec, journal, ways) if by_batch else None,
-                fetcher=self._fetcher(spec, journal, ways),
-                **tools,
-            )
             try:
+                sinks = make(
+                    spec.sinks,
+                    messages=ways.messages,
+                    manner=ways.manner,
+                    wall=self._clock.wall,
+                    others=others or {},
+                )
+                sender = Sender(ways.archive, journal, pace, steady=self._clock.steady)
+                made = Tools(
+                    wall=self._clock.wall,
+                    looker=Looker(ways.archive),
+                    sinks=sinks,
+                    pace=None if by_batch else pace,
+                    sender=None if by_batch else sender,
+                    batches=self._batches(spec, journal, ways) if by_batch else None,
+                    fetcher=self._fetcher(spec, journal, ways),
+                    **tools,
+                )
                 yield Run(journal, made, (lambda: self._listed(name)) if spec.listed else None)
             finally:
-                looker.close()
                 ways.close()
 
     def cancel(self, name: str) -> None:

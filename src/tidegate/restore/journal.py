@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tidegate.errors import LedgerLost
 from tidegate.ledger.database import Database
 from tidegate.restore.nouns import Counts, Kind, Phase, Spec, State
 
@@ -117,13 +118,14 @@ class Journal:
 
     @property
     def spec(self) -> Spec:
-        """What was ordered. Raises LookupError if nothing was."""
+        """What was ordered."""
         if self._spec is None:
-            rows = self._database.rows("SELECT spec FROM job")
-            if not rows:
-                raise LookupError("there is no job in this file")
-            self._spec = Spec.of_json(json.loads(rows[0][0]))
+            self._spec = Spec.of_json(json.loads(self._database.rows("SELECT spec FROM job")[0][0]))
         return self._spec
+
+    def is_ordered(self) -> bool:
+        """Whether there is a job in this file."""
+        return bool(self._database.rows("SELECT 1 FROM job"))
 
     def order(self, spec: Spec) -> None:
         """Write down what is ordered, before anything else."""
@@ -342,5 +344,8 @@ def _failing(cursor: Cursor, sheets: Iterable[Sheet]) -> Iterator[Sheet]:
 
 def _sheet(row: Sequence[Any]) -> Sheet:
     number, bucket, states, keys = row
-    names, versions = json.loads(zlib.decompress(keys))
+    try:
+        names, versions = json.loads(zlib.decompress(keys))
+    except (zlib.error, ValueError) as error:
+        raise LedgerLost(f"the keys of a sheet cannot be read: {error}", damaged=True) from error
     return Sheet(number, bucket, names, versions, bytearray(states))

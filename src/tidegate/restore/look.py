@@ -50,7 +50,6 @@ class Looker:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._hands: ThreadPoolExecutor | None = None
         self.pages = 0
         self.heads = 0
 
@@ -77,9 +76,13 @@ class Looker:
     def ask(self, bucket: str, wanted: Sequence[tuple[str, str]]) -> list[Found | None]:
         """Ask for each object (key and version), several at a time."""
         self.heads += len(wanted)
-        if self._hands is None:
-            self._hands = ThreadPoolExecutor(_HANDS, "look")
-        return list(self._hands.map(lambda it: _patiently(lambda: self._store.head(bucket, *it)), wanted))
+        if not wanted:
+            return []
+        hands = ThreadPoolExecutor(min(_HANDS, len(wanted)), "look")  # many jobs may wait: none keeps them
+        try:
+            return list(hands.map(lambda it: _patiently(lambda: self._store.head(bucket, *it)), wanted))
+        finally:
+            hands.shutdown(cancel_futures=True)
 
     def look(self, bucket: str, wanted: Sequence[tuple[str, str]]) -> Iterator[tuple[int, Found | None]]:
         """Tell of each of these objects by its position; None if it is not there.
@@ -100,11 +103,6 @@ class Looker:
                 continue
             yield from enumerate(self.ask(bucket, wanted[at : at + alone]), at)
             at, alone = at + alone, min(2 * alone, _ALONE_AT_MOST)
-
-    def close(self) -> None:
-        """Let the helpers go."""
-        if self._hands is not None:
-            self._hands.shutdown(cancel_futures=True)
 
     def _list(
         self, bucket: str, wanted: Sequence[tuple[str, str]], at: int

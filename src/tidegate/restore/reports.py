@@ -12,6 +12,7 @@ from tidegate.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import RawIOBase
 
 _FIELDS = 7
 
@@ -37,13 +38,13 @@ def results(manifest: bytes) -> list[tuple[str, str]]:
         raise Unavailable(f"the report of the batch job cannot be read: {error!r}") from error
 
 
-def rows(content: bytes) -> Iterator[Row]:
-    """Read the tasks of one file.
+def rows(stream: RawIOBase) -> Iterator[Row]:
+    """Read the tasks of one file, which may be of any size.
 
     The schema that reports name says TaskStatus, ErrorCode, HTTPStatusCode; rows that AWS shows have the
     status before the code. It is the number of the two.
     """
-    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+    lines = io.TextIOWrapper(io.BufferedReader(stream, 2**20), "utf-8", newline="")
     for row in csv.reader(lines):
         if len(row) < _FIELDS - 1:
             continue

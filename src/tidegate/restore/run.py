@@ -90,6 +90,8 @@ class Run:
         """
         phase = self._journal.phase()
         if phase is Phase.ENDED:
+            if self._tools.fetcher is not None:
+                self._tools.fetcher.clear()
             return None if deliver(self._journal, self._tools.sinks) else AWAY_SECONDS
         try:
             self._check()
@@ -240,8 +242,8 @@ class Run:
         part = 0.0
         exact = notes.get("price", 0.0) <= len(others)
         if not exact:
-            part = watch.share(self._journal, self._tools.looker, self._judge(notes))
-            exact = part == 1.0 or (self._tools.fetcher is not None and part >= _WORTH_FETCHING)
+            part, is_coming = watch.share(self._journal, self._tools.looker, self._judge(notes))
+            exact = not is_coming or (self._tools.fetcher is not None and part >= _WORTH_FETCHING)
         if exact:
             looker = self._tools.looker
             before = looker.pages * _LISTING_PRICE + looker.heads
@@ -364,6 +366,8 @@ class Run:
     def _end(self, status: Status, reason: str = "", code: str = "") -> None:
         """Tell the end; in the same transaction, the job has ended."""
         self._tell(status, reason, code)
+        if self._tools.fetcher is not None:
+            self._tools.fetcher.clear()
 
     _steps: ClassVar[dict[Phase, Callable[[Run], float | None]]] = {
         Phase.READING: _read,

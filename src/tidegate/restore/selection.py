@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FIELDS = ("bucket", "key", "version", "ignore")
 _SHOWN = 5
 _FIELD_BYTES = 16_384
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
 def manifest(
@@ -35,7 +37,8 @@ def manifest(
     """
     wrong: list[str] = []
     csv.field_size_limit(_FIELD_BYTES)
-    rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    rows = csv.reader(text, strict=True)
     try:
         for row in rows:
             if not row or row == [""]:
@@ -48,6 +51,8 @@ def manifest(
                     break
     except (csv.Error, UnicodeDecodeError) as error:
         wrong.append(f"the manifest, line {rows.line_num}: {error}")
+    finally:
+        text.detach()  # the stream is the caller's to close
     if wrong:
         raise ConfigFaults(wrong)
 
@@ -72,10 +77,13 @@ def _row(row: list[str], fields: Sequence[str], *, plain: bool) -> tuple[str, st
     said = dict(zip(fields, row, strict=False))
     if not said.get("bucket") or not said.get("key"):
         raise ValueError("it names no bucket, or no key")
+    bucket = said["bucket"].strip()
+    if not _BUCKET.fullmatch(bucket):
+        raise ValueError(f"{bucket[:80]!r} is not the name of a bucket")
     key = said["key"] if plain else _key(unquote_to_bytes(said["key"].replace("+", " ")))
     if plain:
         _key(key.encode("utf-8", "surrogatepass"))
-    return said["bucket"].strip(), key, said.get("version", "").strip()
+    return bucket, key, said.get("version", "").strip()
 
 
 def _key(text: bytes) -> str:

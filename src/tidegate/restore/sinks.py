@@ -72,6 +72,8 @@ class Webhook:
     def __init__(
         self, url: str, secret: bytes, *, manner: Callable[[Address], Manner], wall: Callable[[], float]
     ) -> None:
+        if not secret:
+            raise ValueError("the secret is empty")
         parts = urlsplit(url)
         address = Address.of(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -20,25 +20,27 @@ GONE = ("NoSuchKey", "the object was deleted after it was asked for")
 _SAVE_EACH = 20
 
 
-def share(journal: Journal, looker: Looker, judge: Callable[[Found | None, State], State]) -> float:
-    """Ask for each object of the sample that was not there yet, and return the part that is there now.
+def share(
+    journal: Journal, looker: Looker, judge: Callable[[Found | None, State], State]
+) -> tuple[float, bool]:
+    """Ask for each object of the sample that was not there yet.
 
-    Costs as many requests at most as the sample is large, however many objects there are.
+    Returns the part that is there now, and whether any is still under way: one that was refused, or whose
+    request was lost, is neither. Costs as many requests at most as the sample is large, however many
+    objects there are.
     """
     ready, others = journal.sample()
-    if not ready and not others:
-        return 0.0
-    seen = []
+    seen, is_coming = [], False
     for bucket, rows in groupby(others, key=lambda row: row[1]):
         some = list(rows)
         found = looker.ask(bucket, [(key, version) for _, _, key, version in some])
+        states = [judge(it, State.ASKED) for it in found]
+        is_coming = is_coming or State.ASKED in states
         seen += [
-            row[0]
-            for row, it in zip(some, found, strict=True)
-            if judge(it, State.ASKED) in (State.READY, State.FAILED)
+            row[0] for row, state in zip(some, states, strict=True) if state in (State.READY, State.FAILED)
         ]
     journal.sampled(seen)
-    return (ready + len(seen)) / (ready + len(others))
+    return (ready + len(seen)) / max(1, ready + len(others)), is_coming
 
 
 def exact(

@@ -8,7 +8,9 @@ import json
 import shutil
 import signal
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate import app
@@ -22,6 +24,7 @@ from tidegate.restore.look import Looker
 from tidegate.restore.nouns import Phase, Spec
 from tidegate.restore.plan import plan
 from tidegate.restore.selection import chunks
+from tidegate.restore.sinks import make
 from tidegate.restore_cli.order import named, order
 from tidegate.store.errors import S3Error
 
@@ -60,6 +63,7 @@ def _create(options: argparse.Namespace) -> int:
     with named(options, spec, clock) as rows:
         if options.dry_run:
             return _dry_run(options, spec, rows, clock)
+        _check_sinks(spec, clock)
         jobs = _jobs(options)
         twice = jobs.create(spec, rows)
     if twice:
@@ -70,20 +74,28 @@ def _create(options: argparse.Namespace) -> int:
     return _follow(options, jobs, spec.id, most=options.most, error_if_none=options.error_if_none)
 
 
+def _check_sinks(spec: Spec, clock: Clock) -> None:
+    """Raise `ConfigFaults` for events that could not be sent, before anything is written down."""
+    with contextlib.closing(connect(spec.settings, app.environment(), wall=clock.wall)) as ways:
+        make(spec.sinks, messages=ways.messages, manner=ways.manner, wall=clock.wall, others={})
+
+
 def _dry_run(
     options: argparse.Namespace, spec: Spec, rows: Iterator[tuple[str, str, str]] | None, clock: Clock
 ) -> int:
-    """Look, and write nothing down."""
-    ways = connect(spec.settings, app.environment(), wall=clock.wall)
-    looker = Looker(ways.archive)
-    listed = None
-    if rows is not None:
-        listed = Listed(None)
-        for chunk in chunks(rows):
-            listed.add(chunk)
-    made = plan(spec, Journal(None), looker, listed, now=clock.wall())
-    looker.close()
-    ways.close()
+    """Look, and write nothing down that stays."""
+    with contextlib.ExitStack() as stack:
+        ways = connect(spec.settings, app.environment(), wall=clock.wall)
+        stack.callback(ways.close)
+        looker = Looker(ways.archive)
+        listed = None
+        if rows is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())  # a long list is too much for memory
+            listed = Listed(Path(folder) / "keys")
+            stack.callback(listed.close)
+            for chunk in chunks(rows):
+                listed.add(chunk)
+        made = plan(spec, Journal(None), looker, listed, now=clock.wall())
     said = made.as_json(spec.rate)
     print(json.dumps(said, indent=2) if options.json else render.planned(said))
     if not said["objects"]:
@@ -97,7 +109,7 @@ def _list(options: argparse.Namespace) -> int:
         try:
             with jobs.journal(name) as journal:
                 found.append(render.state(journal))
-        except (TidegateError, LookupError) as error:
+        except TidegateError as error:
             print(f"the job {name} cannot be read: {error}", file=sys.stderr)
     print(json.dumps(found, indent=2) if options.json else render.table(found))
     return 0
@@ -145,7 +157,7 @@ def _resume(options: argparse.Namespace) -> int:
     crew = []
     codes: dict[str, int] = {}
     for name in jobs.names():
-        with contextlib.suppress(TidegateError, LookupError), jobs.journal(name) as journal:
+        with contextlib.suppress(TidegateError), jobs.journal(name) as journal:
             if journal.phase() is not Phase.ENDED:
                 crew.append(threading.Thread(target=_alone, args=(options, jobs, name, codes), daemon=True))
     for thread in crew:
@@ -160,7 +172,7 @@ def _alone(options: argparse.Namespace, jobs: Jobs, name: str, codes: dict[str, 
     options = argparse.Namespace(**{**vars(options), "json": True})
     try:
         codes[name] = _follow(options, jobs, name)
-    except (TidegateError, LookupError, OSError) as error:
+    except (TidegateError, OSError) as error:
         print(f"the job {name}: {error}", file=sys.stderr)
         codes[name] = 5
 

@@ -91,10 +91,12 @@ def named(
         yield selection.keys(sys.stdin.buffer, options.keys, zero=options.null)
     elif options.manifest and options.manifest.startswith("s3://"):
         ways = connect(spec.settings, app.environment(), wall=clock.wall)
-        bucket, _, key = options.manifest.removeprefix("s3://").partition("/")
-        raw = ObjectStream(ways.archive, bucket, key)
-        yield selection.manifest(io.BufferedReader(raw, 2**20), fields=fields, plain=options.plain)
-        ways.close()
+        try:
+            bucket, _, key = options.manifest.removeprefix("s3://").partition("/")
+            raw = ObjectStream(ways.archive, bucket, key)
+            yield selection.manifest(io.BufferedReader(raw, 2**20), fields=fields, plain=options.plain)
+        finally:
+            ways.close()
     elif options.manifest:
         with Path(options.manifest).open("rb") as file:
             yield selection.manifest(file, fields=fields, plain=options.plain)

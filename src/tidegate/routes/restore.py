@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tidegate.config.schema import YES_OR_NO, Key, number, text, texts, whole
 from tidegate.config.values import bucket_name
-from tidegate.errors import ConfigFaults, NotAllowed
+from tidegate.errors import ConfigFaults, NotAllowed, TidegateError
 from tidegate.routes.wire import CURSOR, TOKEN, Rejected, cut, paged, stamp
 
 if TYPE_CHECKING:
@@ -147,12 +148,14 @@ def get(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the jobs, the oldest first."""
-    jobs = _jobs(site)
-    rows = [(f"{number:06}", name) for number, name in enumerate(jobs.names())]
-    first = fields["cursor"] or ""
-    some = [(key, name) for key, name in rows if key >= first][:_MORE_THAN_FIT]
-    return paged({}, "jobs", [(key, _row(_found(site, name))) for key, name in some], first)
+    """Name the jobs, the oldest first. One that cannot be read is left out."""
+    jobs, first = _jobs(site), fields["cursor"] or ""
+    rows: list[tuple[str, dict[str, Any]]] = []
+    for place, name in enumerate(jobs.names()):
+        if (key := f"{place:06}") >= first and len(rows) < _MORE_THAN_FIT:
+            with suppress(TidegateError):
+                rows.append((key, _row(jobs.show(name))))
+    return paged({}, "jobs", rows, first)
 
 
 def cancel(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +177,7 @@ def _found(site: Site, name: str) -> dict[str, Any]:
 
     try:
         return _jobs(site).show(name)
-    except (NoSuchJob, LookupError) as err:
+    except NoSuchJob as err:
         shown = cut(name, 80)
         raise Rejected(404, "NotFound", f'job: "{shown}" is not known (any more); ask restore/list') from err
 

@@ -137,9 +137,9 @@ class Batch:
         self._share()
         return job
 
-    def force(self, identifier: str, status: str) -> None:
+    def force(self, identifier: str, status: str, *, known: bool) -> None:
         """Put a job into any state and leave it there, whatever it was about to do."""
-        if status not in STATES:
+        if known and status not in STATES:
             raise ValueError(f"no state is called {status}")
         self._turn(self.jobs[identifier], status)
 

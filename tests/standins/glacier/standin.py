@@ -255,10 +255,10 @@ class GlacierStandIn:
         with self.clock.lock:
             return {it.identifier: it.status for it in self._batch.jobs.values()}
 
-    def force_job(self, identifier: str, status: str) -> None:
-        """Put a job into a state and leave it there."""
+    def force_job(self, identifier: str, status: str, *, known: bool = True) -> None:
+        """Put a job into a state and leave it there; unless `known`, AWS may have no such state (yet)."""
         with self.clock.lock:
-            self._batch.force(identifier, status)
+            self._batch.force(identifier, status, known=known)
 
     def forget_job(self, identifier: str) -> None:
         """Let a job vanish, as AWS does 90 days after its end."""
