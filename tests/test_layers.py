@@ -26,7 +26,7 @@ LAYERS = (
     # or packages; "" is the package tidegate itself, which holds the version.
     ("", "errors"),
     ("model",),  # nouns
-    ("config", "clock", "logs"),  # what a user can say; and what a line of the log is made of
+    ("config", "clock", "logs", "interpreter"),  # what a user can say; and what a line of the log is made of
     ("policy",),  # decisions: pure functions of values and the moment
     ("ledger", "disk", "store", "ipc"),  # memory and bytes on disk; what S3 looks like; and the nucleus
     ("spool",),  # bytes on disk that are ours
@@ -35,7 +35,7 @@ LAYERS = (
     ("flows", "fetch"),  # what moves promises on
     ("loop", "health", "workdir", "view"),
     ("restoring",),  # objects come back because somebody asks an agent
-    ("agent", "outfit"),
+    ("agent", "outfit", "ground"),
     ("routes",),  # what can be asked, and the answers
     ("doors", "home", "inward"),  # ways in for requests, and out for events; calls to a mothership
     ("mothership", "importing", "cloud"),  # the other end of those; and configurations of others

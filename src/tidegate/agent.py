@@ -127,9 +127,9 @@ class Agent:
 
     # Life
 
-    def start(self) -> None:
-        """Take back what a dead process left half done, and begin."""
-        self._ledger.recover(now=self._clock.wall())
+    def start(self, *, busy: str | None = None) -> None:
+        """Take back what was left half done, and begin. What the `busy` carrier has is still under way."""
+        self._ledger.recover(now=self._clock.wall(), busy=busy)
         sweep(self._spool, self._ledger)
         for loop in self._loops():
             loop.start()

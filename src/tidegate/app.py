@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import os
 import random
 import shutil
 import signal
 import socket
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tidegate import outfit, workdir
+from tidegate import interpreter, outfit, workdir
 from tidegate.agent import Agent
 from tidegate.carry.choice import Choice
 from tidegate.clock import Clock
@@ -30,10 +28,10 @@ from tidegate.customize.connect import namers
 from tidegate.disk.writers import ignore_lease_signals
 from tidegate.doors import House
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone
+from tidegate.ground import Ground
 from tidegate.health import Health
 from tidegate.home import with_credentials
 from tidegate.inward import Inward, socket_ways
-from tidegate.ledger import Books
 from tidegate.logs import set_up
 from tidegate.loop import obey
 from tidegate.routes import Routes, Site, posted_sources
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from tidegate.customize import Namers
     from tidegate.home import Home
     from tidegate.ipc import Nucleus
-    from tidegate.ledger import Ledger
 
 GRACE_SECONDS = 3.0
 """For the steps under way when a stop is asked; Greengrass kills after 5."""
@@ -55,12 +52,6 @@ SNAPSHOT_SECONDS = 1.0
 MEMORY_SECONDS = 60.0
 ROOM_BYTES = 16 * 2**20
 """Free space at which a ledger in memory goes back to the disk."""
-
-TURN_SECONDS = 0.0005
-"""How long a thread keeps Python to itself. With the usual 5 ms an answer waits long behind uploads."""
-
-COLLECT_AFTER = (10_000, 10, 100)
-"""New objects until Python looks for garbage among them; then how many such looks until one goes further."""
 
 PATIENCE_SECONDS = 15.0
 """Between two attempts to use a work directory that is taken, or cannot be used."""
@@ -129,18 +120,6 @@ def default_work_dir() -> Path:
     return Path.home() / ".local" / "state" / "tidegate"
 
 
-def _spare_the_collector() -> None:
-    """Let Python not look for garbage among what is here to stay, and less often among the rest.
-
-    All threads stand still meanwhile: 50 ms and more, when an answer takes 2.
-    """
-    if gc.get_freeze_count():  # an agent before this one may be garbage by now
-        gc.unfreeze()
-        gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
-
-
 class Watched(Protocol):
     """Where the configuration comes from."""
 
@@ -186,6 +165,8 @@ class App:
         self._inward = Inward(self._clock, self._health, random.random, self._bandwidth)
         self._routes = Routes(self._clock)
         self._mended = False
+        self._ground: Ground | None = None
+        self._goes_on = False
         self._stopping = threading.Event()
         self._agent: Agent | None = None
         self._doors: House | None = None
@@ -212,7 +193,7 @@ class App:
 
     def run(self) -> int:
         """Run until told to stop (or, with `once`, until all is settled). Raises `Locked`."""
-        sys.setswitchinterval(TURN_SECONDS)
+        interpreter.take_short_turns()
         obey({signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._look})
         lock = workdir.Lock(self._folder)
         try:
@@ -262,9 +243,20 @@ class App:
 
     def _run_agent(self, *, in_memory: bool) -> int | None:
         """Run one agent. Returns the exit code, or None to go on with another. Raises `LedgerLost`."""
-        ledger = workdir.open_ledger(self._folder, jitter=random.random, in_memory=in_memory)
+        ground = self._ground or Ground(self._folder, jitter=random.random, in_memory=in_memory)
+        self._ground, self._goes_on = ground, False
+        try:
+            return self._run_on(ground)
+        finally:
+            if not self._goes_on:
+                ground.close()
+                self._ground = None
+
+    def _run_on(self, ground: Ground) -> int | None:
+        ledger = ground.ledger
         chooser = choice(self._config, self._clock)
-        carriers = outfit.carriers(
+        kept = ground.direct
+        carriers = ground.carriers = outfit.carriers(
             self._config,
             self._posted,
             ledger,
@@ -275,6 +267,7 @@ class App:
             clock=self._clock,
             jitter=random.random,
             throttle=self._inward.throttle,
+            kept=kept,
         )
         agent = self._agent = Agent(
             self._config,
@@ -292,26 +285,24 @@ class App:
             health=self._health,
             once=self._once,
         )
-        books = ledger.books if in_memory else Books(workdir.ledger_path(self._folder))
         try:
-            self._open_doors(self._site(agent, ledger, books, chooser, in_memory=in_memory))
-            agent.start()
+            self._open_doors(self._site(agent, ground, chooser))
+            agent.start(busy=kept.name if kept else None)
             if not self._once and self._site_now:
                 self._inward.open(self._site_now)
-            _spare_the_collector()
-            code = self._watch_over(agent, in_memory=in_memory)
+            interpreter.spare_the_collector()
+            code = self._watch_over(agent, in_memory=ground.in_memory)
         finally:
+            self._goes_on = self._goes_on and not agent.lost
             self._routes.detach()
             if self._doors:
                 self._doors.serve(None)
-            self._inward.close()
+            self._inward.close(keeps_throttle=self._goes_on)
             if not agent.stop(GRACE_SECONDS):
                 log.warning("some steps did not end in time; the next start takes up what they left")
-            for carrier in carriers.values():
-                carrier.close()
-            self._write_snapshot(agent, in_memory=in_memory)
-            books.close()
-            ledger.close()
+            self._write_snapshot(agent, in_memory=ground.in_memory)
+            if self._goes_on:
+                ground.rest()
         if agent.lost and code is None:
             raise agent.lost
         return code
@@ -325,14 +316,14 @@ class App:
         """The ways of objects that are posted."""
         return (*posted_sources(self._config, self._folder), *socket_ways(self._config, self._folder))
 
-    def _site(self, agent: Agent, ledger: Ledger, books: Books, chooser: Choice, *, in_memory: bool) -> Site:
+    def _site(self, agent: Agent, ground: Ground, chooser: Choice) -> Site:
         """Put together what the routes work on."""
         return Site(
             agent=agent,
             config=self._config,
             raw=self._raw,
-            ledger=ledger,
-            books=books,
+            ledger=ground.ledger,
+            books=ground.books,
             posted=self._posted,
             choose=chooser.of,
             thing=thing_name(self._config),
@@ -340,7 +331,7 @@ class App:
             folder=self._folder,
             archives=workdir.archives_path(self._folder),
             clock=self._clock,
-            in_memory=in_memory,
+            in_memory=ground.in_memory,
             restoring=outfit.restoring(self._config, self._folder, self._environ, self._clock),
         )
 
@@ -417,6 +408,7 @@ class App:
             self._doors.open(config, thing_name(config))
         log.warning("the configuration has changed, and is used from now on")
         if not outfit.is_followed(before, config):
+            self._goes_on = outfit.goes_on(before, config)
             return True
         if self._site_now:
             self._site_now = dataclasses.replace(self._site_now, config=config, raw=raw)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tidegate.carry import Carrier
     from tidegate.carry.choice import Choice
-    from tidegate.carry.direct import Throttle
+    from tidegate.carry.direct import Direct, Throttle
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
     from tidegate.ledger import Ledger
@@ -36,6 +36,11 @@ def is_followed(before: Config, after: Config) -> bool:
     return replace(after, **{key: getattr(before, key) for key in own}) == before
 
 
+def goes_on(before: Config, after: Config) -> bool:
+    """Whether uploads under way may go on: under the same name, and with credentials from the same place."""
+    return (before.thing, before.home) == (after.thing, after.home)
+
+
 def with_port(config: Config, environment: Mapping[str, str]) -> Config:
     """Put in the port of Stream Manager that the environment names, where the configuration names none."""
     port = config.stream_manager.port or int(environment.get("STREAM_MANAGER_SERVER_PORT", "8088"))
@@ -54,8 +59,12 @@ def carriers(  # noqa: PLR0913 - all that they stand on
     clock: Clock,
     jitter: Callable[[], float],
     throttle: Callable[[], Throttle],
+    kept: Direct | None = None,
 ) -> dict[str, Carrier]:
-    """Make them. `folder` is the work directory; `throttle` is asked for only where it is needed."""
+    """Make them. `folder` is the work directory; `throttle` is asked for only where it is needed.
+
+    What was `kept` from the agent before goes by the new configuration, and on with what it has.
+    """
     made: dict[str, Carrier] = {}
     sources = (*config.sources, *posted)
     may_be_streams = [chooser.may_be_streams(source) for source in sources]
@@ -65,7 +74,10 @@ def carriers(  # noqa: PLR0913 - all that they stand on
         made[STREAMS] = Streams(
             config.stream_manager, ledger, links=folder / "links", steady=clock.steady, wall=clock.wall
         )
-    if any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in sources):
+    if kept:
+        kept.follow(sources, limit=config.max_concurrent)
+        made[DIRECT] = kept
+    elif any(source.carrier is not CarrierChoice.STREAM_MANAGER for source in sources):
         from tidegate.carry.direct import Direct, Terms, connect  # noqa: PLC0415 - needs a client of S3
 
         made[DIRECT] = Direct(

@@ -31,6 +31,49 @@ def test_urgent_ones_go_first_and_equals_in_order() -> None:
     assert done(jobs, 4) == ["urgent", "a", "b", "late"]
 
 
+def test_with_more_places_more_is_done_at_a_time_and_with_fewer_what_was_begun_is_finished_first() -> None:
+    jobs: Jobs[str, str] = Jobs(1)
+    for job in "abcdef":
+        jobs.put(5, job)
+    assert taken(jobs, 1) == ["a"]
+    jobs.resize(3)
+    assert taken(jobs, 2) == ["b", "c"]
+    jobs.resize(1)
+    later: list[str] = []
+    thread = threading.Thread(target=lambda: later.extend(taken(jobs, 1)))
+    thread.start()
+    jobs.done()
+    jobs.done()
+    thread.join(0.2)
+    assert later == []  # one is still being done, and that is all there may be
+    jobs.done()
+    thread.join(10)
+    assert later == ["d"]
+
+
+def test_of_more_places_one_is_still_left_for_small_files() -> None:
+    jobs: Jobs[str, str] = Jobs(1)
+    for number in range(5):
+        jobs.put_large(5, f"large {number}")
+    jobs.resize(3)
+    assert taken(jobs, 2) == ["large 0", "large 1"]
+    jobs.put(5, "small")
+    assert taken(jobs, 1) == ["small"]
+
+
+def test_light_jobs_are_not_begun_beyond_fewer_places() -> None:
+    jobs: Jobs[str, str] = Jobs(3)
+    for job in "abc":
+        jobs.put_light(5, job)
+    assert [jobs.get_light(), jobs.get_light()] == ["a", "b"]
+    jobs.resize(1)
+    assert jobs.get_light() is None
+    jobs.done()
+    assert jobs.get_light() is None
+    jobs.done()
+    assert jobs.get_light() == "c"
+
+
 def test_one_place_is_left_for_small_files_however_many_large_ones_wait() -> None:
     jobs: Jobs[str, str] = Jobs(3)
     for number in range(5):

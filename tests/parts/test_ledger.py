@@ -340,6 +340,16 @@ def test_a_start_takes_back_what_has_no_receipt_and_nothing_else(ledger: Ledger)
     assert claim(ledger) == [lost]
 
 
+def test_what_a_carrier_is_busy_with_stays_with_it_when_another_agent_starts(ledger: Ledger) -> None:
+    one = transfer()
+    offer(ledger, one)
+    claim(ledger)
+    assert ledger.recover(now=NOW, busy="streams") == 0
+    assert claim(ledger) == []
+    assert ledger.recover(now=NOW, busy="direct") == 1
+    assert claim(ledger) == [one]
+
+
 def test_a_start_tries_a_paused_bucket_at_once(ledger: Ledger) -> None:
     send(ledger, transfer("a.csv"), transfer("b.csv"))
     settle(ledger, news(Verdict.BLOCKED, 0), news(Verdict.BLOCKED, 1))

@@ -44,7 +44,7 @@ def configure(tmp_path: Path, s3: FaultyS3) -> Callable[..., None]:
             "S3": {"EndpointUrl": s3.url},
         }
         part = tmp_path / "config.part"
-        part.write_text(json.dumps(raw | keys))
+        part.write_text(json.dumps({key: value for key, value in (raw | keys).items() if value is not None}))
         part.replace(tmp_path / "config.yaml")
 
     return configure
@@ -96,3 +96,29 @@ def test_a_faulty_change_is_refused_and_a_good_one_is_taken_over(agent, tmp_path
     eventually(lambda: "is used from now on" in agent.read_text(), seconds=20)
     write(tmp_path / "data" / "second", "x")
     eventually(lambda: "bucket/site/second" in s3.objects, seconds=20)
+
+
+def test_an_upload_under_way_is_not_disturbed_by_a_change_that_takes_another_agent(
+    agent, tmp_path, s3, configure
+) -> None:
+    write(tmp_path / "data" / "slow", "x" * 512 * KIB)  # 4 seconds
+    eventually(lambda: s3.seen, seconds=20)
+    configure(BandwidthLimit="128k", ObjectKeyPrefix="site", MaxConcurrent=4)
+    eventually(lambda: "is used from now on" in agent.read_text(), seconds=20)
+    assert "bucket/slow" not in s3.objects
+    write(tmp_path / "data" / "next", "y")
+    eventually(lambda: "bucket/site/next" in s3.objects and "bucket/slow" in s3.objects, seconds=20)
+    eventually(lambda: not list((tmp_path / "data").iterdir()), seconds=20)
+    assert [seen.path for seen in s3.seen if seen.kind == "put"] == ["bucket/slow", "bucket/site/next"]
+
+
+def test_an_upload_of_a_source_that_is_gone_is_brought_to_its_end(agent, tmp_path, s3, configure) -> None:
+    write(tmp_path / "data" / "slow", "x" * 512 * KIB)
+    eventually(lambda: s3.seen, seconds=20)
+    (tmp_path / "other").mkdir()
+    other = {"other": {"PathName": f"{tmp_path}/other/*"}}
+    configure(BandwidthLimit="128k", PathName=None, Sources=other)
+    eventually(lambda: "is used from now on" in agent.read_text(), seconds=20)
+    write(tmp_path / "other" / "next", "y")
+    eventually(lambda: "bucket/next" in s3.objects and "bucket/slow" in s3.objects, seconds=20)
+    assert sorted(seen.path for seen in s3.seen) == ["bucket/next", "bucket/slow"]

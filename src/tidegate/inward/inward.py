@@ -80,8 +80,8 @@ class Inward:
         if self._restoring:
             self._restoring.start(site.ledger.events)
 
-    def close(self) -> None:
-        """The agent ends. What was read is on the disk."""
+    def close(self, *, keeps_throttle: bool = False) -> None:
+        """The agent ends. What was read is on the disk. Uploads that go on need the throttle."""
         if self._restoring:
             self._restoring.close(CLOSE_SECONDS)
             self._restoring = None
@@ -90,6 +90,6 @@ class Inward:
         for plug in self._plugs:
             plug.join()
         self._plugs = []
-        if self._throttle:
+        if self._throttle and not keeps_throttle:
             self._throttle.close()
-        self._throttle = None
+            self._throttle = None

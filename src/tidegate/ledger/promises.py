@@ -193,9 +193,10 @@ class Ledger:
         self.posts.settled(Settled(broken=broken))
         return broken
 
-    def recover(self, *, now: float) -> int:
+    def recover(self, *, now: float, busy: str | None = None) -> int:
         """Take back what was given out and never acknowledged. Only for the one owner, at its start.
 
+        What the `busy` carrier was given stays with it: it is still at work.
         A start is also when somebody may have changed a bucket or the configuration: paused buckets are
         tried at once, and for files that had no possible key one is looked for anew.
         """
@@ -212,8 +213,8 @@ class Ledger:
             )
             return cursor.run(
                 f"UPDATE promise SET state = {State.READY:d}, due = 0, changed_at = ?"
-                f" WHERE state = {State.SENT:d} AND receipt IS NULL",
-                (now,),
+                f" WHERE state = {State.SENT:d} AND receipt IS NULL AND carrier IS NOT ?",
+                (now, busy),
             )
 
     def settle(

@@ -84,8 +84,11 @@ class Direct:
         self._steady = steady
         self._jitter = jitter
         self._poll_seconds = poll_seconds
+        self._connect = connect
+        self._thing = thing
         self._clients: dict[S3Settings, S3] = {}
-        self._ways = {source.name: self._way(source, connect, thing) for source in sources}
+        self._sources = sources
+        self._ways = {source.name: self._way(source) for source in sources}
         self._doubtful = ledger.given_out(self.name)  # may be stored: the process that knew has died
         self._failures: dict[bytes, int] = {}
         self._known: dict[bytes, Known] = {}
@@ -97,10 +100,7 @@ class Direct:
         )
         self._sweep_due = steady()
         self._closing = False
-        self._workers = [
-            threading.Thread(target=self._work, name=f"upload {number}", daemon=True)
-            for number in range(1, limit + 1)
-        ]
+        self._workers = self._more_workers(0, limit)
         self._threads: list[threading.Thread] = []
         self._gate = threading.Lock()
         if hub is None:
@@ -118,6 +118,24 @@ class Direct:
                     left=self._left,
                 )
                 self._begin(self._annex.thread)
+
+    def follow(self, sources: Sequence[Source], *, limit: int) -> None:
+        """From now on these are the sources, and so many requests are sent at a time.
+
+        What was started goes on as it was begun, also of sources that are not there any more.
+        """
+        self._ways |= {
+            source.name: self._way(source)
+            for source in sources
+            if source.name not in self._ways or self._ways[source.name].source != source
+        }
+        self._sources = sources
+        with self._gate:
+            more = self._more_workers(len(self._workers), limit)
+            self._workers += more
+            if self._workers[0].ident:
+                self._begin(*more)
+        self._jobs.resize(limit)
 
     def wake(self) -> None:
         """See Carrier."""
@@ -188,7 +206,8 @@ class Direct:
 
     def troubles(self) -> dict[str, str]:
         """Sources whose destination cannot be reached."""
-        return {f"direct {name}": way.outage.reason for name, way in self._ways.items() if way.outage.lasts}
+        ways = {source.name: self._ways[source.name] for source in self._sources}
+        return {f"direct {name}": way.outage.reason for name, way in ways.items() if way.outage.lasts}
 
     def finished(self, transfer: Transfer) -> None:
         """See Carrier."""
@@ -197,6 +216,13 @@ class Direct:
             self._known.pop(transfer.id, None)
 
     # What threads do
+
+    def _more_workers(self, count: int, limit: int) -> list[threading.Thread]:
+        """Make as many as there are to be, if there are `count` of them."""
+        return [
+            threading.Thread(target=self._work, name=f"upload {number}", daemon=True)
+            for number in range(count + 1, limit + 1)
+        ]
 
     def _begin(self, *threads: threading.Thread) -> None:
         for thread in threads:
@@ -380,16 +406,16 @@ class Direct:
 
     # Parts
 
-    def _way(self, source: Source, connect: Callable[[S3Settings], S3], thing: str) -> Way:
+    def _way(self, source: Source) -> Way:
         s3 = self._clients.get(source.s3)
         if s3 is None:
-            s3 = self._clients[source.s3] = connect(source.s3)
+            s3 = self._clients[source.s3] = self._connect(source.s3)
         return Way(
             source=source,
             s3=s3,
             prover=Prover(s3, source.verify),
             outage=Outage(self._steady, self._jitter),
-            headers=headers_for(source, thing),
+            headers=headers_for(source, self._thing),
         )
 
     def _open(self, transfer: Transfer, way: Way) -> Content:

@@ -70,7 +70,7 @@ class Jobs(Generic[Job, Light]):
         """Wait for a job that is not light, and tell whether it is a large one. None: there is no more."""
         with self._news:
             while not self._closed:
-                if self._free and not self._is_light_next():
+                if self._free > 0 and not self._is_light_next():
                     if self._is_large_next():
                         self._free_for_large -= 1
                         return self._taken(heapq.heappop(self._large)[-1]), True
@@ -82,7 +82,7 @@ class Jobs(Generic[Job, Light]):
     def get_light(self) -> Light | None:
         """Take a light job, if it is the turn of one."""
         with self._news:
-            if self._closed or not self._free or not self._is_light_next():
+            if self._closed or self._free <= 0 or not self._is_light_next():
                 self._light_is_awaited = True
                 return None
             return self._taken(heapq.heappop(self._light)[-1])
@@ -92,6 +92,15 @@ class Jobs(Generic[Job, Light]):
         with self._news:
             self._free += 1
             self._free_for_large += large
+            self._tell()
+
+    def resize(self, limit: int) -> None:
+        """From now on so many are done at a time. Those under way beyond that are brought to their end."""
+        with self._news:
+            self._free += limit - self._limit
+            self._free_for_large += max(1, limit - 1) - max(1, self._limit - 1)
+            self._limit = limit
+            self._news.notify_all()
             self._tell()
 
     def close(self) -> None:
@@ -166,7 +175,7 @@ class Jobs(Generic[Job, Light]):
         return not self._is_large_next() or mine < self._turn_of_large()
 
     def _is_large_next(self) -> bool:
-        if not self._large or not self._free_for_large:
+        if not self._large or self._free_for_large <= 0:
             return False
         return not self._small or self._turn_of_large() < self._small[0][:2]
 
