@@ -61,6 +61,20 @@ def test_all_is_there_and_right_and_nothing_else(rig, home):
     assert rig.notes()["unproven"] == 0
 
 
+def test_a_link_below_the_folder_leads_nothing_out_of_it(rig, home, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    home.mkdir()
+    (home / "link").symlink_to(outside)
+    rig.glacier.put("bucket", "link/a", size=1000)
+    rig.glacier.put("bucket", "b", size=1000)
+    rig.order(tier="Expedited", fetch=into(home))
+    assert rig.run() == "Complete"
+    assert (rig.counts().fetched, rig.counts().failed) == (1, 1)
+    assert list(outside.iterdir()) == []
+    assert (home / "b").exists()
+
+
 def test_what_is_ready_comes_while_the_rest_is_under_way(rig, home):
     rig.glacier.populate("bucket", 20, prefix="near/")
     rig.glacier.put("bucket", "deep", storage_class="DEEP_ARCHIVE")

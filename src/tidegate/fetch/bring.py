@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tidegate.config import Verify
 from tidegate.disk.space import usage_of
+from tidegate.disk.target import mark_of
 from tidegate.errors import Refused
-from tidegate.fetch.target import mark_of
 from tidegate.restore.proof import Proof
 from tidegate.spool.spool import RESERVE
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tidegate.carry.direct.throttle import Throttle
     from tidegate.config import Download
-    from tidegate.fetch.target import Target
+    from tidegate.disk.target import Target
     from tidegate.store.library import Library, Listed
     from tidegate.store.stored import Stored
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from tidegate.carry.direct.outage import Outage
 from tidegate.carry.direct.verdict import verdict_of
+from tidegate.disk.target import Target
 from tidegate.errors import LedgerLost, Refused, TidegateError, Unavailable
 from tidegate.fetch.bring import Bringer
-from tidegate.fetch.names import path_of
-from tidegate.fetch.target import Target
+from tidegate.fetch.names import PARTIAL, path_of
 from tidegate.ledger import Brought
 from tidegate.model import Verdict
 from tidegate.policy import pause_seconds, retry_seconds
@@ -91,7 +91,7 @@ class Downloader:
         self._hands = hands
         self._clock = clock
         self._jitter = jitter
-        self._target = Target(settings.folder)
+        self._target = Target(settings.folder, PARTIAL)
         self._bringer = Bringer(settings, library, self._target, throttle, steady=clock.steady)
         self._outage = Outage(clock.steady, jitter)
         self._lock = threading.Lock()
@@ -158,7 +158,7 @@ class Downloader:
             self._forget(paths.rest(), {}, now)
         if paths.is_mixed and self.settings.delete_unlisted:
             now.problems[self.settings.bucket] = "it does not list in order: nothing was deleted"
-        self._target.tidy(now.kept_parts)
+        self._target.tidy(now.kept_parts.__contains__)
 
     def _end(self, now: Round) -> None:
         """The round has come to its end, be it that some objects could not be brought."""

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidegate.disk.target import Target
 from tidegate.errors import Refused, Unavailable
 from tidegate.restore.nouns import State
 from tidegate.restore.proof import Proof
@@ -85,7 +86,8 @@ class Fetcher:
         self._archive = archive
         self._steady = steady
         self._hands = hands
-        self._folder = Path(self._spec.folder)
+        self._folder = self._spec.folder
+        self._target = Target(self._folder, PARTIAL)
         self._lock = threading.Lock()
         self._free_at = 0.0
         self._used: int | None = None
@@ -99,7 +101,7 @@ class Fetcher:
         Tells whether nothing is left to be done. What is no longer readable becomes WANTED again, and FAILED
         what cannot be had or kept. `check` is called each second, and what it raises breaks off the files.
         """
-        (self._folder / PARTIAL).mkdir(parents=True, exist_ok=True)
+        self._target.prepare()
         self._halt.clear()
         self.trouble = ""
         self._claimed = 0
@@ -132,8 +134,7 @@ class Fetcher:
     def clear(self) -> None:
         """Throw away what was begun: the job has ended. Raises nothing; what cannot be removed stays."""
         with suppress(OSError):
-            for part in (self._folder / PARTIAL).glob(f"{self._mark}-*"):
-                part.unlink(missing_ok=True)
+            self._target.tidy(lambda name: not name.startswith(f"{self._mark}-"))
 
     def _ready(self, states: tuple[State, ...]) -> Iterator[tuple[Sheet, int]]:
         for sheet in self._journal.sheets(*states):
@@ -191,7 +192,7 @@ class Fetcher:
         proof = Proof.of(self._archive, bucket, key, version, stored)
         part = self._part(bucket, key, version, stored.etag)
         self._claim(stored.size or 0, part)
-        with part.open("a+b") as file:
+        with self._target.part(part, more=True) as file:
             file.seek(0)
             begun = _rehash(file.fileno(), proof, stored.size or 0)
             file.truncate(begun)
@@ -202,19 +203,17 @@ class Fetcher:
             os.fsync(file.fileno())
         verdict = proof.holds()
         if verdict is False:
-            part.unlink()
+            self._target.throw_away(part)
             return False
         if verdict is None:
             with self._lock:
                 self.unproven += 1
-        target = self._folder / local_name(bucket if self._with_bucket else "", key, version)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(target)
+        self._target.place(part, local_name(bucket if self._with_bucket else "", key, version))
         return True
 
-    def _part(self, bucket: str, key: str, version: str, etag: str) -> Path:
+    def _part(self, bucket: str, key: str, version: str, etag: str) -> str:
         name = sha256(f"{bucket}\0{key}\0{version}\0{etag}".encode()).hexdigest()
-        return self._folder / PARTIAL / f"{self._mark}-{name}"
+        return f"{self._mark}-{name}"
 
     def _pieces(self, bucket: str, key: str, version: str, stored: Stored, begun: int) -> Iterator[bytes]:
         size = stored.size or 0
@@ -237,10 +236,10 @@ class Fetcher:
             self._free_at = moment + count / self._spec.bandwidth
         self._halt.wait(moment - now)
 
-    def _claim(self, size: int, part: Path) -> None:
+    def _claim(self, size: int, part: str) -> None:
         """Raise `_NoRoom` if the object does not fit at the moment."""
         with self._lock:
-            more = size - (part.stat().st_size if part.exists() else 0)
+            more = size - self._target.begun(part)
             free = shutil.disk_usage(self._folder).free - self._claimed
             if more > free - self._spec.reserve:
                 raise _NoRoom(f"there is no room for {size} bytes in {self._folder}")
@@ -253,7 +252,7 @@ class Fetcher:
         """How many bytes are in the folder; 0 where nobody wants to know."""
         if not self._spec.room:
             return 0
-        return sum(path.lstat().st_size for path in self._folder.rglob("*") if path.is_file())
+        return sum(path.lstat().st_size for path in Path(self._folder).rglob("*") if path.is_file())
 
     def _save(self) -> None:
         with self._lock:

@@ -12,10 +12,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from tidegate.errors import Unavailable
-from tidegate.fetch.names import PARTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -24,13 +23,15 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Target:
     """One folder. Paths are relative to it. Any thread may use it; each path is for one at a time."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, parts: str) -> None:
+        """`parts` is the name of the folder below `root` for what is not whole yet."""
         self.root = root
+        self._parts_name = parts
 
     def prepare(self) -> None:
         """Make the folder, if it is not there. Raises Unavailable where that cannot be done."""
         try:
-            os.makedirs(f"{self.root}/{PARTIAL}", mode=0o755, exist_ok=True)
+            os.makedirs(f"{self.root}/{self._parts_name}", mode=0o755, exist_ok=True)
             with self._parts():
                 pass
         except OSError as error:
@@ -50,6 +51,12 @@ class Target:
                 descriptor = os.open(name, flags | os.O_EXCL, 0o644, dir_fd=folder)
         with os.fdopen(descriptor, "a+b" if more else "w+b") as file:
             yield file
+
+    def begun(self, name: str) -> int:
+        """Return how many bytes of a part are there."""
+        with suppress(FileNotFoundError), self._parts() as folder:
+            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+        return 0
 
     def throw_away(self, name: str) -> None:
         """Delete a part."""
@@ -89,18 +96,18 @@ class Target:
                 return True
         return False
 
-    def tidy(self, keep: Collection[str]) -> None:
+    def tidy(self, is_wanted: Callable[[str], bool]) -> None:
         """Delete the parts that nobody goes on with."""
         with self._parts() as folder:
             for name in os.listdir(folder):
-                if name not in keep:
+                if not is_wanted(name):
                     with suppress(IsADirectoryError):  # somebody else's
                         os.unlink(name, dir_fd=folder)
 
     @contextmanager
     def _parts(self) -> Iterator[int]:
         """Open the folder for what is not whole."""
-        with self._above(f"{PARTIAL}/", make=False) as (folder, _):
+        with self._above(f"{self._parts_name}/", make=False) as (folder, _):
             yield folder
 
     @contextmanager
