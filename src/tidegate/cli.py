@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -14,6 +15,7 @@ from tidegate import __version__, agent_cli, app, fleet_cli, restore_cli, workdi
 from tidegate.clock import Clock
 from tidegate.config import Config, parse
 from tidegate.config.file import Watched
+from tidegate.doors import Porch
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone, TidegateError
 from tidegate.home import open_home
 from tidegate.ledger import Books, Ledger
@@ -219,7 +221,9 @@ def _component(path: str, token: str) -> int:
     set_up("INFO", "Text")  # until it is known what is wanted
     nucleus, folder = Nucleus(path, token), app.default_work_dir()
     configuration = Configuration(nucleus)
-    raw, config, faults = configuration.first_good(workdir.kept_configuration(folder))
+    with contextlib.closing(Porch(nucleus, folder, app.thing_name)) as porch:
+        kept = workdir.kept_configuration(folder)
+        raw, config, faults = configuration.first_good(kept, porch.tell)
     set_up(config.log_level, config.log_format)
     agent = app.App(config, folder, raw=raw, watched=configuration, nucleus=nucleus, faults=faults)
     code = agent.run_patiently()

@@ -91,6 +91,19 @@ def test_a_route_of_three_levels_is_heard_and_answered_once_and_no_answer_is_tak
     assert [route for route, _ in routes.heard] == ["restore/cancel/post", "restore/post"]
 
 
+def test_a_right_that_a_deployment_gives_is_used_at_once_also_for_jobs(standin, house) -> None:
+    standin.configure({"accessControl": {"aws.greengrass.ipc.mqttproxy": {}}})
+    one = house()
+    one.open(config(IotJobs="true", LocalTopicBase="None", CloudTopicBase="None"), "press-7")
+    eventually(lambda: standin.requests["SubscribeToIoTCore"] == 2)  # and the third is two seconds away
+    rights = {"operations": ["*"], "resources": ["*"]}
+    standin.configure({"accessControl": {"aws.greengrass.ipc.mqttproxy": {"c:1": rights}}})
+    one.wake()
+    base = "$aws/things/press-7/jobs"
+    wanted = {f"{base}/notify", f"{base}/get/accepted", f"{base}/+/get/accepted"}
+    eventually(lambda: topics(standin) == wanted, 1.5)
+
+
 def ours() -> set[threading.Thread]:
     """The threads there are, but for those that the SDK made without asking Python."""
     return {it for it in threading.enumerate() if not it.name.startswith("Dummy")}

@@ -196,6 +196,17 @@ def test_subscriptions_that_died_in_silence_are_made_again(
     eventually(lambda: jobs.status["b"] == "SUCCEEDED")
 
 
+def test_where_a_right_is_missing_for_one_topic_of_three_the_others_are_not_opened_without_rest(
+    standin: NucleusStandIn, jobs_door: Any
+) -> None:
+    rights = {"operations": ["*"], "resources": [f"{BASE}/notify", f"{BASE}/get/accepted", f"{BASE}/get"]}
+    standin.configure({"accessControl": {"aws.greengrass.ipc.mqttproxy": {"c:1": rights}}})
+    before = time.monotonic()
+    jobs_door()
+    eventually(lambda: standin.requests["SubscribeToIoTCore"] >= 9)  # at once, after one second, after two
+    assert time.monotonic() - before > 2.5
+
+
 def test_odd_messages_change_nothing(
     standin: NucleusStandIn, jobs: Jobs, jobs_door: Any, routes: Echo
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -242,6 +244,14 @@ def test_a_missing_right_is_said_once_and_tried_again_until_it_comes(standin, do
     one.wake()
     eventually(lambda: is_open(standin))
     assert standin.request("tidegate/statistics/get", {})[0] == "accepted"
+
+
+def test_a_missing_right_is_asked_for_at_leisure(standin, door) -> None:
+    standin.configure({"accessControl": {"aws.greengrass.ipc.pubsub": {}}})
+    before = time.monotonic()
+    door(pace=dataclasses.replace(QUICK, retry=0.3, longest_retry=10, longest_refusal=10))
+    eventually(lambda: standin.requests["SubscribeToTopic"] >= 3)
+    assert time.monotonic() - before > 0.8
 
 
 def test_the_rights_of_a_recipe_are_enough_for_iot_core(standin, door) -> None:

@@ -11,6 +11,8 @@ from tests.helpers import eventually, write
 from tests.standins.faulty_s3 import FaultyS3
 from tests.standins.nucleus import CLASSIC, LITE, IpcError
 from tests.whole.component import SECONDS, TOLD, Device, accepted, ask, events, is_open, stopped
+from tidegate import __version__
+from tidegate.doors.asking import ask as ask_by_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +72,31 @@ def test_a_component_that_is_not_configured_waits_for_it_and_can_be_stopped_mean
     process = device.start()
     device.nucleus.configure({"PathName": f"{device.data}/*.csv", "LogLevel": "INFO"})
     device.delivers("first.csv", "first.csv")
+    assert stopped(process) == TOLD
+
+
+def test_a_component_that_was_never_configured_well_tells_whoever_asks_until_an_agent_takes_over(
+    device,
+) -> None:
+    device.nucleus.configure({"PathName": "", "LogLevel": "Loud"})
+    process = device.start()
+    for cloud in (False, True):
+        verdict, told = ask(device, "statistics/get", cloud=cloud)
+        assert (verdict, told["sources"], told["configuration"]["count"]) == ("accepted", [], 2)
+        assert told["version"] == __version__
+        verdict, told = ask(device, "scan/post", cloud=cloud)
+        assert (verdict, told["status"], told["code"]) == ("rejected", 503, "NotConfigured")
+        assert "PathName: is missing" in told["message"]
+        assert "LogLevel: " in told["message"]
+        (event,) = eventually(lambda c=cloud: events(device, "configuration-rejected", cloud=c), SECONDS)
+        assert event["count"] == 2
+    assert ask_by_socket(device.work, "configuration/get", {}, seconds=SECONDS)["configuration"]["count"] == 2
+    device.nucleus.configure({"PathName": f"{device.data}/*.csv", "LogLevel": "INFO"})
+    device.delivers("first.csv", "first.csv")
+    told = accepted(device, "statistics/get")
+    assert (told["configuration"]["count"], len(told["sources"])) == (0, 1)
+    assert accepted(device, "statistics/get", cloud=True)["thing"] == device.nucleus.thing_name
+    assert ask_by_socket(device.work, "scan/post", {}, seconds=SECONDS)["status"] == 200
     assert stopped(process) == TOLD
 
 

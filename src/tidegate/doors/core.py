@@ -51,6 +51,11 @@ class Core:
                 one.start()
                 self._heartbeat = beat, one
 
+    def wake(self) -> None:
+        """Try again soon what was refused."""
+        if self._jobs:
+            self._jobs[1].wake()
+
     def close(self, seconds: float) -> None:
         """Close all of it, within so many seconds each."""
         self._close_jobs(seconds)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tidegate.config import Config, HomeSettings
     from tidegate.doors.desk import Handler
     from tidegate.doors.line import Line
+    from tidegate.doors.outbox import Outbox
     from tidegate.ipc import Nucleus
     from tidegate.routes import Site
     from tidegate.routes.board import Picture
@@ -52,16 +53,17 @@ class House:
     def __init__(
         self,
         handler: Handler,
-        folder: Path,
+        folder: Path | None,
         nucleus: Nucleus | None,
         clock: Clock,
         home: Calls | None = None,
     ) -> None:
-        """Open the socket. `folder` is the work directory, and ours alone. `home` calls a mothership."""
+        """Open the socket in the work directory, `folder`, if it is ours alone. `home` calls a mothership."""
         self._home = home
         self._nucleus = nucleus
         self._clock = clock
         self._site: Site | None = None
+        self._outbox: Outbox | None = None
         self._lock = threading.Lock()  # while it is held, nobody closes what is looked at
         self._desk = Desk(handler)
         self._bases: dict[str, str] = {}
@@ -71,7 +73,7 @@ class House:
         self._socket: SocketDoor | None = None
         self._core = nucleus and Core(Cloud(nucleus), self._desk, self._look, clock.steady)
         try:
-            self._socket = SocketDoor(folder, self._desk)
+            self._socket = SocketDoor(folder, self._desk) if folder else None
         except OSError as err:  # some file systems have none; everything else works
             log.warning("commands cannot reach this agent: %s has no socket: %s", folder, err)
 
@@ -107,13 +109,22 @@ class House:
             self._site = site
         if self._home:
             self._home.serve(site)
+        self.tell(site.ledger.events if site else None)
+
+    def tell(self, outbox: Outbox | None) -> None:
+        """Tell the events that are there. With None, what was told of before may be closed afterwards."""
+        self._outbox = outbox
         if self._events:
-            self._events.serve(site.ledger.events if site else None)
+            self._events.serve(outbox)
 
     def wake(self) -> None:
         """Try again soon what was refused: a deployment may have given us the right to it."""
         for door in self._topics:
             door.wake()
+        if self._events:
+            self._events.wake()
+        if self._core:
+            self._core.wake()
 
     def close(self) -> None:
         """Close all of them."""
@@ -129,7 +140,7 @@ class House:
 
     def _open_topics(self, wanted: list[tuple[Line, str]]) -> None:
         self._events = EventsDoor(wanted, steady=self._clock.steady)
-        self._events.serve(self._site.ledger.events if self._site else None)
+        self._events.serve(self._outbox)
         self._events.start()
         for line, base in wanted:
             pace = LOCAL_PACE if isinstance(line, Local) else CLOUD_PACE

@@ -88,6 +88,11 @@ class JobsDoor:
         """Open it, now or as soon as that is possible."""
         self._loop.start()
 
+    def wake(self) -> None:
+        """Try again soon what was refused: we may have got the right to it."""
+        self._pause = 1.0
+        self._loop.nudge()
+
     def stop(self) -> None:
         """Take no more jobs."""
         self._loop.stop()

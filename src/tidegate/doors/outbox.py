@@ -101,6 +101,13 @@ class EventsDoor:
                     way.done = 0  # another ledger may count anew
             self._outbox = outbox
 
+    def wake(self) -> None:
+        """Try again soon where there was no right to: we may have got it."""
+        for way in self._ways:
+            if way.refused:
+                way.again_at, way.pause = float("-inf"), 1.0
+        self._loop.nudge()
+
     def stop(self) -> None:
         """Ask it to end after the step under way."""
         self._loop.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tidegate.config import Config, parse
@@ -15,7 +16,7 @@ from tidegate.config.file import Extension
 from tidegate.errors import ConfigFaults, NucleusGone, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from tidegate.ipc.nucleus import Nucleus
 
@@ -26,6 +27,12 @@ READ_AGAIN_SECONDS = 60.0
 """Also the longest time for which a change goes unnoticed whose subscription died in silence."""
 
 RETRY_SECONDS = 5.0
+
+_KEPT = {"thingname", "localtopicbase", "cloudtopicbase", "events"}
+"""What says who we are, and where and of what we speak."""
+
+Tell = Callable[[Config, Sequence[str]], None]
+"""Takes what there is in place of a good configuration, for doors only, and the faults of the bad one."""
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +59,9 @@ class Configuration:
         self._thread.start()
 
     def first_good(
-        self, last: Mapping[str, object] | None
+        self, last: Mapping[str, object] | None, tell: Tell = lambda *_: None
     ) -> tuple[Mapping[str, object], Config, Sequence[str]]:
-        """Wait without end for one that has no faults, and return it; those of others are logged.
+        """Wait without end for one that has no faults, and return it; those of others are logged, and told.
 
         If there are faults and `last`, the one in use before we were started, is good, return that with
         the faults of the new one. Raises NucleusGone.
@@ -62,6 +69,7 @@ class Configuration:
         while True:
             self._arrived.wait(1.0)
             self._arrived.clear()
+            raw = None
             try:
                 raw = self.changed()
                 if raw is not None:
@@ -72,6 +80,7 @@ class Configuration:
                         return last, parse(last), err.faults
                 for sentence in err.faults:
                     log.error("waiting for a better configuration: %s", sentence)  # noqa: TRY400
+                tell(_stopgap(raw or self._taken or {}), err.faults)
 
     def changed(self) -> dict[str, object] | None:
         """Return it, with the file that it names, if it is not what was returned last; else None.
@@ -147,3 +156,12 @@ def faults(raw: Mapping[str, object]) -> Sequence[str]:
     except ConfigFaults as err:
         return err.faults
     return ()
+
+
+def _stopgap(raw: Mapping[str, object]) -> Config:
+    """Make a configuration of the defaults, and of what in a bad one is good and tells where to find us."""
+    good: dict[str, object] = {"PathName": "/*", "BucketName": "none"}  # the least that has no faults
+    for key, value in raw.items():
+        if key.lower() in _KEPT and not faults({**good, key: value}):
+            good[key] = value
+    return parse(good)

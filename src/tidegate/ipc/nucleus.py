@@ -242,8 +242,23 @@ class Nucleus:
     def _listen(
         self, what: str, heard: Callable[[Any], None], ended: Callable[[], None], **arguments: Any
     ) -> Callable[[], None]:
-        stream = self._subscribe(what, heard, on_stream_closed=ended, **arguments)
-        return lambda: stream.close() and None
+        """Listen; returns what ends that. To the SDK it ends also if we hang up, or were never let in."""
+        listening, closed = threading.Event(), threading.Event()
+
+        def close() -> None:
+            closed.set()
+            if listening.is_set():
+                ended()
+
+        def hang_up() -> None:
+            listening.clear()
+            stream.close()
+
+        stream = self._subscribe(what, heard, on_stream_closed=close, **arguments)
+        listening.set()
+        if closed.is_set():  # before we knew that it had begun
+            ended()
+        return hang_up
 
     def _subscribe(self, what: str, heard: Callable[[Any], object], **arguments: Any) -> Any:
         """Return the stream. `heard` is called in the SDK's thread, which must not be held up."""

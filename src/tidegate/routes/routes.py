@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tidegate.config.schema import Key
     from tidegate.routes.posting import Part
     from tidegate.routes.site import Site
+    from tidegate.routes.unready import Unready
 
     Answer = Callable[[Reply], None]
     Does = Callable[[Site, Mapping[str, Any]], dict[str, Any]]
@@ -96,6 +97,7 @@ class Routes:
         self._clock = clock
         self._changed = threading.Condition()
         self._site: Site | None = None
+        self._unready: Unready | None = None
         self._bodies: Bodies | None = None
         self._paused: frozenset[str] = frozenset()
         self._faults: tuple[str, ...] = ()
@@ -135,9 +137,13 @@ class Routes:
             ledger.posts.recover(now=site.clock.wall())
         self._recovered = not site.in_memory  # what is posted meanwhile is not in the ledger on the disk
         with self._changed:
-            self._site, self._bodies = site, bodies
+            self._site, self._bodies, self._unready = site, bodies, None
             self._changed.notify_all()
         self._board.forget()
+
+    def excuse(self, unready: Unready) -> None:
+        """Until an agent is attached, there is none for this reason: so everybody is answered at once."""
+        self._unready = unready
 
     def renew(self, site: Site) -> None:
         """The agent that is attached goes by another configuration from now on."""
@@ -203,7 +209,9 @@ class Routes:
         try:
             raw = payload_of(payload)
             say.token = token_of(raw)
-            if route in _REPORTS:
+            if (unready := self._unready) and route in self.verbs:
+                say.body(unready.answer(route, raw))
+            elif route in _REPORTS:
                 self._report(route, fields_of(raw, (TOKEN, CURSOR))["cursor"], say)
             elif route == POST:
                 self._post(posting_of(raw), _digest(route, raw), say)
