@@ -231,3 +231,19 @@ def test_its_load_tells_whether_it_only_waits(desk: Desk, pair) -> None:
     eventually(lambda: desk.hub.load > 0.5)
     stop.set()
     eventually(lambda: desk.hub.load < 0.5)
+
+
+def test_its_load_tells_nothing_as_long_as_nothing_that_was_waited_for_has_happened(desk: Desk) -> None:
+    done: list[float] = []
+
+    def compute() -> None:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            pass
+        done.append(0.0)
+
+    desk.do(compute)
+    eventually(lambda: done)
+    desk.do(lambda: done.append(desk.hub.load))
+    eventually(lambda: len(done) == 2)
+    assert done == [0.0, 0.0]

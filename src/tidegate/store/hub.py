@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXPIRY_SECONDS = 0.25
 """How late a wait may notice that its time is over."""
-WINDOW_SECONDS = 0.05
+WINDOW_SECONDS = 0.1
 """For so long it is watched how much there is to do, before that is said."""
 
 Result = TypeVar("Result")
@@ -82,8 +82,11 @@ class Hub:
         self._closed = False
         self._window_at = 0.0
         self._waited = 0.0
+        self._went_on = 0
         self.load = 0.0
-        """Which part of its time it was not waiting lately: 1 if there is more to do than it can do."""
+        """Which part of its time it was not waiting lately: 1 if there is more to do than it can do.
+
+        As long as nothing that was waited for has happened, that tells nothing, and it is 0."""
 
     def run(
         self, next_job: Callable[[], Callable[[], None] | None], after_turn: Callable[[], object] = tuple
@@ -169,6 +172,7 @@ class Hub:
             if descriptor == self._bell:
                 os.eventfd_read(self._bell)
             elif task := self._waiting.pop(descriptor, None):
+                self._went_on += 1
                 task.switch(events)
         while self._helped:
             self._helpers -= 1
@@ -183,5 +187,5 @@ class Hub:
         """Note how long there was nothing to do."""
         self._waited += now - began
         if now >= self._window_at + WINDOW_SECONDS:
-            self.load = 1.0 - self._waited / (now - self._window_at)
-            self._window_at, self._waited = now, 0.0
+            self.load = 1.0 - self._waited / (now - self._window_at) if self._went_on else 0.0
+            self._window_at, self._waited, self._went_on = now, 0.0, 0

@@ -109,6 +109,8 @@ class Annex:
 
     def _work_off(self) -> int:
         """Have errands done until no light job is left that fits. Returns how many."""
+        if self._load() <= self._terms.load:
+            return 0
         held = done = 0
         try:
             endpoint = self._endpoint()
