@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -32,6 +33,20 @@ def eventually(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} seconds"
         pause.wait(0.01)
     return result
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Let this process open nothing for a while; what is open stays.
+
+    A call that waits for more descriptors than the limit fails, in threads of others, too: so it is not 0.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def the_source(root: Path | str, pattern: str = "*.csv", **keys: object) -> Source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import socket
 import stat
 import threading
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import eventually
+from tests.helpers import eventually, no_more_descriptors
 from tidegate.doors.asking import NoAgent, ask
 from tidegate.doors.unix import LARGEST_LINE, MOST_CONNECTIONS, SocketDoor, address
 from tidegate.errors import Unavailable
@@ -137,15 +136,11 @@ def test_those_who_only_stay_connected_keep_nobody_else_out_for_ever(folder, doo
 
 def test_too_many_open_files_keep_nobody_out_for_ever(folder, desk, caplog) -> None:
     door = SocketDoor(folder, desk)
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, address(folder) as name:
         connection.settimeout(10)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, most[1]))  # what is open stays
-        try:
+        with no_more_descriptors():
             connection.connect(name)
             eventually(lambda: "takes no requests for now" in caplog.text)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, most)
         connection.sendall(b'{"route": "a/b"}\n')
         assert json.loads(connection.recv(1000))["status"] == 200
     assert caplog.text.count("takes no requests") == 1

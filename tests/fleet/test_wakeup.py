@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import socket
 import stat
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fleet.rig import HOST, answer, calling, free_port, lying
+from tests.helpers import no_more_descriptors
 from tests.whole.shelf import eventually
 from tidegate.home.wakeup import Wakeup
 
@@ -99,14 +99,9 @@ def test_a_moment_without_descriptors_does_not_close_it(
     door: Callable[..., tuple[Wakeup, list[int]]], caplog: pytest.LogCaptureFixture
 ) -> None:
     one, _ = door()
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as early:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-        try:
-            early.connect((HOST, one.port))
-            eventually(lambda: "not heard" in caplog.text)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with socket.socket() as early, no_more_descriptors():
+        early.connect((HOST, one.port))
+        eventually(lambda: "not heard" in caplog.text)
     assert ask(one.port) == 202
 
 

@@ -147,7 +147,8 @@ def test_an_answer_that_fails_takes_nobody_with_it(shared: Rig) -> None:
         raise ConnectionError("the door is gone")
 
     for route in Routes.verbs:
-        shared.routes.handle(route, b"{}", gone)
+        if route != "pause/post":  # it might be done after resume/post, and nothing would go any more
+            shared.routes.handle(route, b"{}", gone)
     shared.routes.handle("objects/post", b'{"key": "a", "body": "x"}', gone)
     eventually(lambda: ("bucket", "a") in shared.carrier.objects)
     assert shared.ask("objects/post", {"key": "b", "body": "x"}).status == 200
