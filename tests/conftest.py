@@ -74,9 +74,9 @@ def s3_endpoint() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def endpoint(s3_endpoint: str) -> str:
-    """One with a bucket for those that keep to a prefix."""
+    """One with a bucket for those that keep to a prefix. Whoever serves a fresh one has all buckets forgotten."""
     s3.client(s3_endpoint).create_bucket(Bucket=BUCKET)
     return s3_endpoint
 

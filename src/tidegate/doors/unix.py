@@ -29,6 +29,7 @@ LARGEST_LINE = 1_500_000
 """Bytes: a request of the largest size, as JSON."""
 
 PAUSE_SECONDS = 0.5
+FAREWELL_SECONDS = 0.5
 IDLE_SECONDS = 60.0
 ANSWER_SECONDS = 900.0
 """Longer than any route may take."""
@@ -55,6 +56,8 @@ class SocketDoor:
         self._desk = desk
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._sent = threading.Condition(self._lock)
+        self._unsent: set[socket.socket] = set()  # there is an answer, which is about to be sent
         self._is_closed = False
         self._paused = threading.Event()
         self._path.unlink(missing_ok=True)  # that of one who was killed
@@ -71,7 +74,7 @@ class SocketDoor:
         self._thread.start()
 
     def close(self) -> None:
-        """Let nobody in any more, and hang up."""
+        """Let nobody in any more, and hang up. Answers that there are arrive before that."""
         with self._lock:
             self._is_closed = True
             connections = list(self._open)
@@ -81,6 +84,8 @@ class SocketDoor:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for connections
         self._thread.join()
         self._listener.close()
+        with self._sent:
+            self._sent.wait_for(lambda: not self._unsent, FAREWELL_SECONDS)
         for one in connections:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -117,15 +122,22 @@ class SocketDoor:
                         reply = refusal(413, "TooLarge", f"a request has up to {LARGEST_LINE} bytes", b"")
                         connection.sendall(reply.json() + b"\n")
                         return
-                    connection.sendall(self._answer(line).json() + b"\n")
+                    connection.sendall(self._answer(line, connection).json() + b"\n")
+                    self._has_sent(connection)
         except OSError:
             pass  # whoever asked has gone, or says nothing any more
         finally:
+            self._has_sent(connection)
             with self._lock:
                 self._open.discard(connection)
             connection.close()
 
-    def _answer(self, line: bytes) -> Reply:
+    def _has_sent(self, connection: socket.socket) -> None:
+        with self._sent:
+            self._unsent.discard(connection)
+            self._sent.notify_all()
+
+    def _answer(self, line: bytes, connection: socket.socket) -> Reply:
         try:
             asked = json.loads(line)
         except (ValueError, RecursionError):
@@ -138,6 +150,8 @@ class SocketDoor:
         came = threading.Event()
 
         def take(reply: Reply) -> None:
+            with self._lock:
+                self._unsent.add(connection)
             answers.append(reply)
             came.set()
 
