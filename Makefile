@@ -18,7 +18,7 @@ test: .venv/ready .venv-sam/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -n 3
+	.venv/bin/python -m pytest -n 4 --dist worksteal
 	@mine=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		others=$$(.ci/pythons | cut -d " " -f 1 | grep -vx "$$mine" | tr "\n" " "); \
 		$(MAKE) --no-print-directory other-pythons OTHERS="$$others"
@@ -29,7 +29,7 @@ other-pythons:
 	@test -z "$(OTHERS)" || $(MAKE) --no-print-directory -j 2 $(OTHERS:%=.venv-%/ready)
 	@for version in $(OTHERS); do \
 		echo "Python $$version, the core, all tests but the slow ones:"; \
-		.venv-$$version/bin/python -m pytest -n 4 -m "not slow" -p no:cacheprovider $(CORE) || exit 1; \
+		.venv-$$version/bin/python -m pytest -n 4 --dist worksteal -m "not slow" -p no:cacheprovider $(CORE) || exit 1; \
 	done
 
 bench: .venv/ready

@@ -310,7 +310,8 @@ def test_one_that_is_more_urgent_never_waits_behind_others() -> None:
     assert names[1:4] == ["urgent"] * 3
 
 
-def test_closing_ends_all_waiting_at_once_and_nobody_sends_after_it() -> None:
+def seconds_to_close() -> float:
+    """Close a throttle that four wait for, and return how long it took until all of them knew."""
     clock = HandClock()
     with senders(K, clock.steady) as uploads:
         for number in range(4):
@@ -319,8 +320,13 @@ def test_closing_ends_all_waiting_at_once_and_nobody_sends_after_it() -> None:
         began = time.monotonic()
         uploads.throttle.close()
         eventually(lambda: len(uploads.errors) == 4)
-        assert time.monotonic() - began < 0.5
         assert {str(error) for error in uploads.errors} == {"the direct carrier is closing"}
+        return time.monotonic() - began
+
+
+def test_closing_ends_all_waiting_at_once_and_nobody_sends_after_it() -> None:
+    # Who is not woken notices it after a second, each time; a busy machine is late some of the time.
+    assert min(seconds_to_close() for _ in range(4)) < 0.5
 
 
 def test_closing_ends_it_also_where_there_is_no_limit() -> None:
