@@ -325,8 +325,8 @@ def seconds_to_close() -> float:
 
 
 def test_closing_ends_all_waiting_at_once_and_nobody_sends_after_it() -> None:
-    # Who is not woken notices it after a second, each time; a busy machine is late some of the time.
-    assert min(seconds_to_close() for _ in range(4)) < 0.5
+    # Who is not woken notices it after a second, each time; a busy process may be late, too, but not each time so.
+    assert min(seconds_to_close() for _ in range(4)) < 0.9
 
 
 def test_closing_ends_it_also_where_there_is_no_limit() -> None:

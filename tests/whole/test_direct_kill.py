@@ -49,7 +49,7 @@ class Site:
             return Fault(error(403, "AccessDenied"))
         return Fault(pace=self.pace) if self.pace and seen.kind == "part" else Fault(delay=self.delay)
 
-    def start(self, **keys: Any) -> Agent:
+    def start(self, program: str = "tidegate", **keys: Any) -> Agent:
         config = self._folder / "config.json"
         settings = {
             "PathName": f"{self.data}/*.csv",
@@ -62,7 +62,7 @@ class Site:
             "S3": {"EndpointUrl": self.s3.url, "PartSize": 5 * MIB, "MultipartThreshold": 5 * MIB},
         }
         config.write_text(json.dumps(settings | keys))
-        run = [sys.executable, "-m", "tidegate", "run", "--config", str(config)]
+        run = [sys.executable, "-m", program, "run", "--config", str(config)]
         agent = Agent([*run, "--work-dir", str(self._folder / "work")], self._folder / "agent.log")
         self._agents.append(agent)
         return agent
@@ -124,14 +124,14 @@ def test_many_small_files_are_stored_once_however_often_the_agent_and_its_second
     chance, pause = random.Random(21), threading.Event()
     files = {f"many{number:05}.csv": random.Random(number).randbytes(number % 99) for number in range(4000)}
     site.write(files)
-    agent = site.start(After="Keep")
+    agent = site.start("tests.whole.eager", After="Keep")
     for _ in range(4):
         before = len(site.s3.seen)
         eventually(lambda before=before: len(site.s3.seen) > before + 200 or site.holds(files))
         pause.wait(chance.uniform(0.0, 0.3))
         agent.kill()
         eventually(lambda: not site.s3.has_clients)
-        agent = site.start(After="Keep")
+        agent = site.start("tests.whole.eager", After="Keep")
     eventually(lambda: site.holds(files), 60)
     assert set(site.s3.stored.values()) == {1}, "something was sent again though it was there"
     assert agent.terminate()[0] == 0
