@@ -12,11 +12,14 @@ import argparse
 import hashlib
 import statistics
 import tempfile
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import ROOT, machine, peak_mb, write_section
+
+sys.path[:0] = [str(ROOT / "src")]
 
 from tidegate.config import parse
 from tidegate.customize import Namer, Shelf
