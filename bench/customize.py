@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import statistics
-import tempfile
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ from common import ROOT, machine, peak_mb, write_section
 
 sys.path[:0] = [str(ROOT / "src")]
 
-from tidegate.config import parse
-from tidegate.customize import Namer, Shelf
-from tidegate.model import Candidate, Fingerprint, Moment
+from tidegate.config import parse  # noqa: E402
+from tidegate.customize import Namer, Shelf  # noqa: E402
+from tidegate.model import Candidate, Fingerprint, Moment  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
