@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.helpers import eventually, transfer, write
+from tests.helpers import eventually, transfer, version_of, write
 from tests.routes.rig import rig
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ def test_the_worst_that_there_is_to_tell_fits(tmp_path: Path) -> None:
         for number in range(5):
             (tmp_path / f"{odd}{number}").symlink_to("nowhere")
             one.health.tell(f"scan {odd}{number}", ConnectionError(odd * 20))
-            broken = transfer(f"{odd}{number}", key=odd * 4)
-            one.ledger.offer([(broken, odd * 30)], now=1.0)
+            body = version_of(write(one.work / f"{odd}{number}"))  # is there, else a look for files drops it
+            one.ledger.offer(
+                [(replace(transfer(key=odd * 4), id=bytes([number]), body=body), odd * 30)], now=1.0
+            )
         one.routes.faults([odd * 30] * 9)
         for route in ("statistics/get", "status/get"):
             body = eventually(lambda route=route: (it := one.ask(route).body)["carriers"]["troubles"] and it)
