@@ -27,13 +27,13 @@ LAYERS = (
     ("", "errors"),
     ("model",),  # nouns
     ("config", "clock", "logs", "interpreter"),  # what a user can say; and what a line of the log is made of
-    ("policy",),  # decisions: pure functions of values and the moment
+    ("policy", "loop"),  # decisions: pure functions of values and the moment; and threads that repeat a step
     ("ledger", "disk", "store", "ipc"),  # memory and bytes on disk; what S3 looks like; and the nucleus
     ("spool",),  # bytes on disk that are ours
     ("carry", "archive", "restore"),  # ways to keep a promise; many files as one; and back from the archives
     ("customize",),  # what files are called by rules and by code of others
     ("flows", "fetch"),  # what moves promises on
-    ("loop", "health", "workdir", "view"),
+    ("health", "workdir", "view"),
     ("restoring",),  # objects come back because somebody asks an agent
     ("agent", "outfit", "ground"),
     ("routes",),  # what can be asked, and the answers

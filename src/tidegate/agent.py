@@ -25,7 +25,7 @@ from tidegate.flows.scan import Scan, Scanner
 from tidegate.loop import Loop
 from tidegate.model import State
 from tidegate.spool import Spool
-from tidegate.view.rounds import Rounds
+from tidegate.view.rounds import Rounds, download_report
 from tidegate.view.snapshot import CycleReport, HeldFile, Snapshot, SourceReport
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.config import Config, Source
     from tidegate.errors import LedgerLost
-    from tidegate.fetch.download import Downloader
+    from tidegate.fetch.running import Running
     from tidegate.health import Health
     from tidegate.ledger import Ledger, Settled
     from tidegate.model import Trouble
@@ -71,7 +71,7 @@ class Agent:
         archives: Path,
         namers: Namers | None = None,
         posted: Sequence[Source] = (),
-        downloads: Sequence[Downloader] = (),
+        downloads: Sequence[Running] = (),
         clock: Clock,
         health: Health,
         once: bool = False,
@@ -79,6 +79,7 @@ class Agent:
         """`posted` are sources whose files are bodies of ours: they are sent and let go, and never scanned.
 
         `lists` and `archives` are folders of ours for lists of what was given up, and for bodies of archives.
+        It begins `downloads`, or hears of them if they run; whoever made them ends them.
         """
         self._config = config
         self._posted = tuple(posted)
@@ -123,7 +124,6 @@ class Agent:
         ]
         self._releasing = self._loop("release", self._release_all)
         self._scanning = {one.name: self._scan_loop(one, thing, never) for one in self._config.sources}
-        self._downloading = {it.name: self._loop(f"download {it.name}", it.step) for it in self._downloads}
 
     # Life
 
@@ -131,16 +131,17 @@ class Agent:
         """Take back what was left half done, and begin. What the `busy` carrier has is still under way."""
         self._ledger.recover(now=self._clock.wall(), busy=busy)
         sweep(self._spool, self._ledger)
+        self._health.keep_to(self._parts())
         for loop in self._loops():
             loop.start()
+        for download in self._downloads:
+            download.begin(self._lose)
 
     def stop(self, seconds: float) -> bool:
         """End all loops. Tells whether they ended in time; the ledger is consistent either way."""
         self._stopping.set()
         for loop in self._loops():
             loop.stop()
-        for download in self._downloads:
-            download.stop()
         for carrier in self._carriers.values():
             carrier.wake()
         self._watch.close()
@@ -159,9 +160,10 @@ class Agent:
 
     def _look_again(self, source: str | None = None) -> None:
         """Bring the next scan forward; cycles keep their times."""
-        for name, loop in (*self._scanning.items(), *self._downloading.items()):
+        nudges = {name: loop.nudge for name, loop in self._scanning.items()}
+        for name, nudge in (nudges | {one.name: one.nudge for one in self._downloads}).items():
             if source in (None, name):
-                loop.nudge()
+                nudge()
 
     def send_now(self) -> None:
         """Something was promised, or may be sent again."""
@@ -182,7 +184,7 @@ class Agent:
             started_at=self._started_at,
             ledger="",
             sources={source.name: self._source_report(source.name) for source in self._config.sources}
-            | {one.name: _download_report(one) for one in self._downloads}
+            | {one.name: download_report(one) for one in self._downloads}
             | {name: report() for name, report in self.reporters.items()},
             troubles={
                 part: {"since": trouble.since, "reason": trouble.reason}
@@ -374,8 +376,17 @@ class Agent:
         return Loop(name, step, trouble=self._health.tell, lost=self._lose)
 
     def _loops(self) -> list[Loop]:
-        loops = [*self._scanning.values(), *self._downloading.values(), self._dispatching]
-        return [*loops, *self._collecting, self._releasing]
+        return [*self._scanning.values(), self._dispatching, *self._collecting, self._releasing]
+
+    def _parts(self) -> set[str]:
+        """Name all that may have troubles."""
+        config = self._config
+        return {
+            *(loop.name for loop in self._loops()),
+            *(one.part for one in self._downloads),
+            *(f"dispatch {source.name}" for source in (*config.sources, *self._posted)),
+            *(f"socket {one.way.name}" for one in config.sockets),
+        }
 
     def _lose(self, error: LedgerLost) -> None:
         self.lost = error
@@ -422,24 +433,3 @@ def _spool(folder: Path, config: Config) -> Spool:
     """Make the folder for bodies of archives, which leaves the room that sources ask for."""
     limits = {one.glob.root: one.disk_limit for one in config.sources if one.disk_limit}
     return Spool(folder, limits=limits)
-
-
-def _download_report(download: Downloader) -> SourceReport:
-    """Tell what the last round brought."""
-    last = download.last
-    if last is None:
-        return SourceReport(kind="download")
-    end = last.finished
-    return SourceReport(
-        kind="download",
-        scanned_at=end,
-        found=last.listed,
-        problems=dict(list(last.problems.items())[:20]),
-        next_at=None if end is None else end + download.settings.interval_seconds,
-        figures={
-            "added": last.added,
-            "unchanged": last.unchanged,
-            "deleted": last.deleted,
-            "problems": len(last.problems),
-        },
-    )

@@ -297,7 +297,7 @@ class App:
             self._routes.detach()
             if self._doors:
                 self._doors.serve(None)
-            self._inward.close(keeps_throttle=self._goes_on)
+            self._inward.close(goes_on=self._goes_on)
             if not agent.stop(GRACE_SECONDS):
                 log.warning("some steps did not end in time; the next start takes up what they left")
             self._write_snapshot(agent, in_memory=ground.in_memory)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tidegate.model import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ class Health:
             log.warning("it works again, after %.0f seconds: %s", self._wall() - before.since, before.reason)
         elif before is None and others == 1:
             log.warning("nothing is lost, and it is tried without end: %s", error)
+
+    def keep_to(self, parts: Collection[str]) -> None:
+        """Forget the troubles of all other parts: there are no others any more."""
+        with self._lock:
+            self._troubles = {part: it for part, it in self._troubles.items() if part in parts}
 
     def troubles(self) -> dict[str, Trouble]:
         """Return what does not work now."""

@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.helpers import eventually, write
-from tests.standins.faulty_s3 import FaultyS3
+from tests.standins.faulty_s3 import Fault, FaultyS3, Held, error
+from tidegate.view import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,3 +124,41 @@ def test_an_upload_of_a_source_that_is_gone_is_brought_to_its_end(agent, tmp_pat
     write(tmp_path / "other" / "next", "y")
     eventually(lambda: "bucket/next" in s3.objects and "bucket/slow" in s3.objects, seconds=20)
     assert sorted(seen.path for seen in s3.seen) == ["bucket/next", "bucket/slow"]
+
+
+def incoming(tmp_path: Path, **keys: Any) -> dict[str, Any]:
+    return {"Direction": "Download", "ObjectsBelow": "down", "TargetFolder": str(tmp_path / "in"), **keys}
+
+
+def test_a_download_under_way_is_not_disturbed_by_a_change_that_takes_another_agent(
+    agent, tmp_path, s3, configure
+) -> None:
+    free = threading.Event()
+    s3.script = lambda seen: Fault(wait=free) if seen.kind == "get" else None
+    s3.objects["bucket/down/a"] = Held(b"a")
+    sources = {"in": incoming(tmp_path)}
+    configure(Sources=sources)
+    eventually(lambda: any(seen.path == "bucket/down/a" for seen in s3.seen), seconds=20)
+    configure(Sources=sources, ObjectKeyPrefix="site")
+    eventually(lambda: agent.read_text().count("is used from now on") == 2, seconds=20)
+    write(tmp_path / "data" / "next", "y")
+    eventually(lambda: "bucket/site/next" in s3.objects, seconds=20)
+    free.set()
+    eventually((tmp_path / "in" / "a").exists, seconds=20)
+    assert [seen.path for seen in s3.seen].count("bucket/down/a") == 1
+
+
+def test_what_was_wrong_with_a_download_is_forgotten_with_it_and_a_changed_one_begins_anew(
+    agent, tmp_path, s3, configure
+) -> None:
+    def troubles() -> dict[str, Any]:
+        return (snapshot.read(tmp_path / "work") or {}).get("troubles", {})
+
+    s3.script = lambda seen: Fault(answer=error(403, "AccessDenied")) if seen.kind == "list" else None
+    configure(Sources={"in": incoming(tmp_path)})
+    eventually(lambda: "download in" in troubles(), seconds=20)
+    configure(Sources={"in": incoming(tmp_path, ObjectsBelow="elsewhere")})
+    eventually(lambda: any(seen.query.get("prefix") == "elsewhere/" for seen in s3.seen), seconds=20)
+    configure()
+    eventually(lambda: agent.read_text().count("is used from now on") == 3, seconds=20)
+    eventually(lambda: troubles() == {}, seconds=20)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from tidegate.carry.direct.throttle import Throttle
     from tidegate.clock import Clock
     from tidegate.config import Config
-    from tidegate.fetch.download import Downloader
+    from tidegate.fetch.connect import Downloads
+    from tidegate.fetch.running import Running
     from tidegate.health import Health
     from tidegate.ledger import Ledger
     from tidegate.restoring import Restoring
@@ -38,6 +39,7 @@ class Inward:
         self._jitter = jitter
         self._rate = rate
         self._throttle: Throttle | None = None
+        self._downloads: Downloads | None = None
         self._plugs: list[Plug] = []
         self._restoring: Restoring | None = None
 
@@ -51,21 +53,23 @@ class Inward:
 
     def downloads(
         self, config: Config, ledger: Ledger, thing: str, environment: Mapping[str, str]
-    ) -> Sequence[Downloader]:
-        """Make the downloads of the next agent."""
-        if not config.downloads:
-            return ()
-        from tidegate.fetch.connect import downloaders  # noqa: PLC0415 - needs a client of S3
+    ) -> Sequence[Running]:
+        """Return the downloads of the next agent. Those that go on have the ledger and the name they had."""
+        if not self._downloads:
+            if not config.downloads:
+                return ()
+            from tidegate.fetch.connect import Downloads  # noqa: PLC0415 - needs a client of S3
 
-        return downloaders(
-            config,
-            ledger,
-            environment,
-            thing=thing,
-            throttle=self.throttle(),
-            clock=self._clock,
-            jitter=self._jitter,
-        )
+            self._downloads = Downloads(
+                ledger,
+                self.throttle(),
+                environment,
+                thing=thing,
+                clock=self._clock,
+                jitter=self._jitter,
+                tell=self._health.tell,
+            )
+        return self._downloads.follow(config)
 
     def open(self, site: Site) -> None:
         """Read the sockets from now on, for this agent, whose routes were told of it; and restore."""
@@ -80,8 +84,11 @@ class Inward:
         if self._restoring:
             self._restoring.start(site.ledger.events)
 
-    def close(self, *, keeps_throttle: bool = False) -> None:
-        """The agent ends. What was read is on the disk. Uploads that go on need the throttle."""
+    def close(self, *, goes_on: bool = False) -> None:
+        """The agent ends. What was read is on the disk. Where another one `goes_on`, so do downloads."""
+        if self._downloads and not goes_on:
+            self._downloads.close()
+            self._downloads = None
         if self._restoring:
             self._restoring.close(CLOSE_SECONDS)
             self._restoring = None
@@ -90,6 +97,6 @@ class Inward:
         for plug in self._plugs:
             plug.join()
         self._plugs = []
-        if self._throttle and not keeps_throttle:
+        if self._throttle and not goes_on:
             self._throttle.close()
             self._throttle = None

@@ -1,4 +1,4 @@
-"""What the rounds of a source that is scanned all the time came to: from one scan to the next."""
+"""What rounds came to: from one scan of a source to the next, and of a download."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tidegate.view.snapshot import CycleReport
+from tidegate.view.snapshot import CycleReport, SourceReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tidegate.fetch.running import Running
 
 
 class Rounds:
@@ -49,3 +51,24 @@ class Rounds:
         """Return the last round that is over, or the first one as long as it lasts."""
         with self._lock:
             return self._last.get(source) or self._now.get(source)
+
+
+def download_report(download: Running) -> SourceReport:
+    """Tell what the last round brought."""
+    last = download.last
+    if last is None:
+        return SourceReport(kind="download")
+    end = last.finished
+    return SourceReport(
+        kind="download",
+        scanned_at=end,
+        found=last.listed,
+        problems=dict(list(last.problems.items())[:20]),
+        next_at=None if end is None else end + download.settings.interval_seconds,
+        figures={
+            "added": last.added,
+            "unchanged": last.unchanged,
+            "deleted": last.deleted,
+            "problems": len(last.problems),
+        },
+    )
