@@ -96,6 +96,19 @@ def test_gauges_say_how_it_is_and_counters_what_is_new() -> None:
     assert then["FilesEvicted"] == 0
 
 
+def test_how_long_uploads_took_is_told_of_those_that_ended_meanwhile() -> None:
+    def counted(files: int, milliseconds: int) -> Picture:
+        counters = {"uploads_timed": files, "upload_milliseconds": milliseconds}
+        return replace(picture(), counters={"logs": counters})
+
+    told = totals(counted(2, 9000))
+    (found,) = [one for one in metrics(counted(5, 12_000), told) if one.name == "UploadDuration"]
+    assert (found.value, found.unit) == (1.0, "Seconds")
+    told |= {("logs", what): total for what, total in found.stands.items()}
+    assert "UploadDuration" not in {one.name for one in metrics(counted(5, 12_000), told)}
+    assert "UploadDuration" not in {one.name for one in metrics(counted(1, 5), told)}  # they began anew
+
+
 def test_what_is_not_known_is_not_told() -> None:
     unknown = replace(picture(full_seconds=None), counters={})
     names = {one.name for one in metrics(unknown, {})}
@@ -131,6 +144,7 @@ def test_a_running_agent_tells_of_room_and_of_the_last_success_also_after_a_rest
         write(tmp_path / "data" / "a.csv", "12345")
         found = eventually(lambda: "LastSuccessAge" in (it := told()) and it)
         assert found["LastSuccessAge"] < 60
+        assert 0 < found["UploadDuration"] < 60
         assert found["BandwidthLimit"] == 10 * 2**20
         one.restart()
         assert told()["LastSuccessAge"] < 60

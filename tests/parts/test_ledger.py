@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from tidegate.errors import LedgerLost, Unavailable
 from tidegate.ledger import Books, Ledger
 from tidegate.ledger.promises import HISTORY
 from tidegate.ledger.settling import SUSPECT_SECONDS
-from tidegate.model import Candidate, Outcome, State, Transfer, Verdict
+from tidegate.model import Candidate, Effect, Outcome, State, Transfer, Verdict
 from tidegate.policy import LONGEST_WAIT_SECONDS, MAX_ATTEMPTS
 
 if TYPE_CHECKING:
@@ -414,6 +415,17 @@ def test_much_good_news_at_once_counts_each_file_once_and_costs_few_statements(l
     assert (counters["files_stored"], counters["bytes_stored"]) == (1200, 12_000)
     assert (counters["statuses_foreign"], counters["files_deleted"]) == (2, 1200)
     assert tallied(ledger) == recounted(ledger) == {("default", State.DONE): (1200, 12_000)}
+
+
+def test_how_long_an_upload_took_is_counted_but_not_of_late_news(ledger: Ledger) -> None:
+    one, other, late = transfer("a.csv"), transfer("b.csv"), transfer("c.csv", version=2)
+    ledger.offer([(one, ""), (other, ""), (late, "")], now=NOW)
+    ledger.claim("default", "streams", limit=2, now=NOW)
+    ledger.settle("streams", [news(Verdict.STORED, promise=one.id)], position=None, now=NOW + 1.5)
+    updated = replace(news(Verdict.STORED, promise=other.id), effect=Effect.UPDATED)
+    ledger.settle("streams", [updated, news(Verdict.STORED, promise=late.id)], position=None, now=NOW + 2)
+    counters = dict(ledger._database.rows("SELECT name, value FROM counter"))
+    assert (counters["uploads_timed"], counters["upload_milliseconds"]) == (2, 3500)
 
 
 def test_news_of_every_kind_is_settled_in_its_order(ledger: Ledger) -> None:

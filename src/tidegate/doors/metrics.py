@@ -6,6 +6,7 @@ That component reads JSON messages only. They are short: nucleus lite kills subs
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidegate.errors import NotAllowed, TidegateError
@@ -35,17 +36,20 @@ COUNTERS = (
 )
 """Name, counter of the ledger, unit. Told is what was added since it was told last."""
 
+_TIMED = (("timed uploads", "uploads_timed"), ("their milliseconds", "upload_milliseconds"))
+_ADDED_UP = (*((name, counter) for name, counter, _ in COUNTERS), *_TIMED)
+
 log = logging.getLogger(__name__)
 
 
 class Metric(NamedTuple):
-    """One value, of a source or ("") of the whole agent. Of a counter `total` is where it stands."""
+    """One value, of a source or ("") of the whole agent. `stands` is where what it counts is."""
 
     source: str
     name: str
     value: float
     unit: str
-    total: int | None = None
+    stands: Mapping[str, int] = MappingProxyType({})
 
 
 class MetricsDoor:
@@ -92,8 +96,7 @@ class MetricsDoor:
                 self._told = totals(picture)
             for metric in metrics(picture, self._told):
                 self._put(TOPIC, message(metric, self._namespace, picture))
-                if metric.total is not None:
-                    self._told[metric.source, metric.name] = metric.total
+                self._told |= {(metric.source, what): total for what, total in metric.stands.items()}
         except TidegateError as err:
             if str(err) != self._said:
                 self._said = str(err)
@@ -108,7 +111,7 @@ def totals(picture: Picture) -> dict[tuple[str, str], int]:
     return {
         (source, name): found.get(counter, 0)
         for source, found in picture.counters.items()
-        for name, counter, _ in COUNTERS
+        for name, counter in _ADDED_UP
     }
 
 
@@ -120,7 +123,8 @@ def metrics(picture: Picture, told: Mapping[tuple[str, str], int]) -> Iterator[M
         now = picture.counters.get(source, {})
         for name, counter, unit in COUNTERS:
             total = now.get(counter, 0)
-            yield Metric(source, name, max(0, total - told.get((source, name), 0)), unit, total)
+            yield Metric(source, name, max(0, total - told.get((source, name), 0)), unit, {name: total})
+        yield from _duration(source, now, told)
         tally, report = picture.tally.get(source, {}), picture.snapshot.sources.get(source)
         waiting = [tally.get(state, (0, 0)) for state in (State.READY, State.SENT)]
         yield Metric(source, "BacklogFiles", sum(files for files, _ in waiting), "Count")
@@ -136,6 +140,14 @@ def metrics(picture: Picture, told: Mapping[tuple[str, str], int]) -> Iterator[M
             yield Metric(source, "DiskFree", report.free_bytes, "Bytes")
         if report and report.full_seconds is not None:
             yield Metric(source, "TimeToFull", round(report.full_seconds), "Seconds")
+
+
+def _duration(source: str, now: Mapping[str, int], told: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
+    """Tell how long uploads took on average that came to an end since it was told last, if any did."""
+    stands = {what: now.get(counter, 0) for what, counter in _TIMED}
+    count, milliseconds = (total - told.get((source, what), 0) for what, total in stands.items())
+    if count > 0 and milliseconds >= 0:
+        yield Metric(source, "UploadDuration", round(milliseconds / count / 1000, 3), "Seconds", stands)
 
 
 def _worth_telling(picture: Picture) -> list[str]:

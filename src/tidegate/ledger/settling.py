@@ -27,6 +27,11 @@ FREE_PROBE = (
 )
 """The file that was to try a paused bucket is not that version any more: another one may, at once."""
 
+SENT_AT = "CASE state WHEN 1 THEN changed_at END"
+"""When a carrier was given it, of what is under way: the column after those of the transfer."""
+
+_SENT_AT = TRANSFER.count(",") + 1
+
 Counts = Counter[tuple[str, str]]
 
 
@@ -55,8 +60,9 @@ def settle_all(
         while ids := [outcome.promise for outcome in itertools.islice(group, MOST_AT_ONCE)]:
             marks = ",".join("?" * len(ids))
             rows = cursor.rows(
-                f"SELECT {TRANSFER} FROM promise WHERE id IN ({marks}) AND state IN (0, 1, 5)", ids
+                f"SELECT {TRANSFER}, {SENT_AT} FROM promise WHERE id IN ({marks}) AND state IN (0, 1, 5)", ids
             )
+            _time(rows, settled.counts, now)
             _stored(cursor, [as_transfer(row) for row in rows], settled)
             cursor.run_in(
                 f"UPDATE promise SET state = {State.STORED:d}, due = 0, changed_at = ?, note = NULL"
@@ -83,6 +89,7 @@ def _settle_one(
     transfer = as_transfer(rows[0])
     if outcome.verdict is Verdict.STORED:
         move(cursor, transfer.id, State.STORED, now, note=None)
+        _time(rows, settled.counts, now)
         _stored(cursor, [transfer], settled, outcome.effect)
     elif outcome.verdict is Verdict.REFUSED:
         settled.broken.append(refused(cursor, rows[0], outcome.note, settled.counts, jitter, now))
@@ -96,6 +103,14 @@ def _settle_one(
     else:
         move(cursor, transfer.id, State.READY, now, note=outcome.note, due=now + outcome.wait)
         settled.counts[transfer.source, "retries"] += 1
+
+
+def _time(rows: Sequence[Sequence[Any]], counts: Counts, now: float) -> None:
+    """Count how long it took from the carrier to the bucket. Of late news nobody knows."""
+    for row in rows:
+        if (sent_at := row[_SENT_AT]) is not None:
+            counts[row[1], "uploads_timed"] += 1
+            counts[row[1], "upload_milliseconds"] += max(0, round(1000 * (now - sent_at)))
 
 
 def _stored(
@@ -159,7 +174,7 @@ def _about(cursor: Cursor, outcome: Outcome) -> list[Any]:
     That this very version was stored is good news whichever attempt it comes from, even one whose answer
     was lost. Bad news counts only for the attempt under way; its receipt may not be written down yet.
     """
-    select = f"SELECT {TRANSFER}, pauses, attempts FROM promise"
+    select = f"SELECT {TRANSFER}, {SENT_AT}, pauses, attempts FROM promise"
     if outcome.promise is None:
         return cursor.rows(
             f"{select} WHERE lane = ? AND receipt = ? AND state = 1", (outcome.lane, outcome.receipt)
