@@ -62,7 +62,7 @@ DOORS = {
     "starlark": {"tidegate.customize.worker"},
     "quickjs": {"tidegate.customize.worker"},
     "greenlet": {"tidegate.store.hub"},
-    "awscrt": {"tidegate.ipc.nucleus", "tidegate.store.checksum"},
+    "awscrt": {"tidegate.ipc.nucleus", "tidegate.store.crt"},
 }
 CLOCKS = {
     # Who reads which clock; everybody else is told the moment. CPU time is nobody's business but the scan's.

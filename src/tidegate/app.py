@@ -30,7 +30,6 @@ from tidegate.doors import House
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone
 from tidegate.ground import Ground
 from tidegate.health import Health
-from tidegate.home import with_credentials
 from tidegate.inward import Inward, socket_ways
 from tidegate.logs import set_up
 from tidegate.loop import obey
@@ -309,6 +308,10 @@ class App:
 
     @property
     def _environ(self) -> Mapping[str, str]:
+        if self._config.home is None:
+            return os.environ
+        from tidegate.home import with_credentials  # noqa: PLC0415 - few want it
+
         return with_credentials(self._config.home, self._folder, os.environ)
 
     @property

@@ -17,7 +17,6 @@ from tidegate.config import Config, parse
 from tidegate.config.file import Watched
 from tidegate.doors import Porch
 from tidegate.errors import ConfigFaults, LedgerLost, Locked, NucleusGone, TidegateError
-from tidegate.home import open_home
 from tidegate.ledger import Books, Ledger
 from tidegate.logs import set_up
 from tidegate.view import render
@@ -198,6 +197,8 @@ def _run(options: argparse.Namespace) -> int:
     raw = file.load()
     config = parse(raw)
     if config.home:
+        from tidegate.home import open_home  # noqa: PLC0415 - few want it
+
         name, environment = app.thing_name(config), app.environment()
         watched, home = open_home(config.home, options.work_dir, file, name=name, environment=environment)
         raw = watched.load()

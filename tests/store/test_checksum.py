@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import _ctypes
 import base64
 import hashlib
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import environment
+from tidegate.store import crt
 from tidegate.store.checksum import CRC32C, CRC64NVME, MD5, SHA256, Digest, best, combine, digest_of, hasher
 
 CHECK = b"123456789"
@@ -79,6 +87,54 @@ def test_parts_with_different_checksums_do_not_combine():
 def test_an_unknown_checksum_is_refused():
     with pytest.raises(ValueError, match="CRC8"):
         hasher("CRC8")
+
+
+def installed() -> Path:
+    return Path(find_spec("_awscrt").origin)
+
+
+def in_place_of(extension: Path, folder: Path, version: str) -> Path:
+    """Pretend that this file is the extension of that version."""
+    (folder / f"awscrt-{version}.dist-info").mkdir()
+    shutil.copy(extension, folder / "_awscrt.so")
+    return folder / "_awscrt.so"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=9000), st.binary(max_size=9000))
+def test_checksums_taken_out_of_the_extension_are_those_of_the_library(first, second):
+    straight, through = crt.direct(installed()), crt.whole()
+    assert straight is not None
+    for name in ("crc64nvme", "crc32c"):
+        ours, theirs = getattr(straight, name), getattr(through, name)
+        assert ours(memoryview(second), ours(first, 0)) == theirs(second, theirs(first, 0))
+    crcs = straight.crc64nvme(first, 0), straight.crc64nvme(second, 0)
+    assert straight.combine_crc64nvme(*crcs, len(second)) == straight.crc64nvme(first + second, 0)
+
+
+def test_a_start_does_not_pay_for_the_rest_of_the_library():
+    code = "import sys; from tidegate.store.checksum import best; print(best(), '_awscrt' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == [CRC64NVME, "False"]
+
+
+def test_a_version_that_was_not_tried_is_used_as_it_is_meant_to_be(tmp_path):
+    assert crt.direct(in_place_of(installed(), tmp_path, "0.35.9")) is None
+    assert crt.whole().are_right()
+
+
+def test_an_extension_that_has_no_such_functions_is_not_used(tmp_path):
+    assert crt.direct(in_place_of(Path(_ctypes.__file__), tmp_path, crt.TRIED[0])) is None
+    (tmp_path / "torn.so").write_bytes(b"no library")
+    assert crt.direct(tmp_path / "torn.so") is None
+
+
+def test_checksums_that_are_wrong_are_found_out():
+    right = crt.whole()
+    for name in right._fields:
+        assert not right._replace(**{name: lambda *_: 1}).are_right()
 
 
 def test_without_awscrt_it_is_sha256():

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
     from tidegate.config.parse import S3Settings
 
-_TIERS = ("Expedited", "Standard", "Bulk")
+TIERS = ("Expedited", "Standard", "Bulk")
+"""How fast, in S3's words, fastest first."""
+
+ENGINES = ("direct", "batch")
+"""Who asks for the objects: we do, one by one, or S3 Batch Operations."""
+
 _USUAL = ("Standard", "Bulk")  # Expedited costs far more
 
 
@@ -37,10 +42,10 @@ def _buckets(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _tiers(names: tuple[str, ...]) -> tuple[str, ...]:
-    known = {name.lower(): name for name in _TIERS}
+    known = {name.lower(): name for name in TIERS}
     for name in names:
         if name.lower() not in known:
-            raise ValueError(f"has {show(name)}, which is no tier; write some of {', '.join(_TIERS)}")
+            raise ValueError(f"has {show(name)}, which is no tier; write some of {', '.join(TIERS)}")
     return tuple(known[name.lower()] for name in names)
 
 

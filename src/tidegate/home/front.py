@@ -62,9 +62,9 @@ def _line(settings: HomeSettings, memory: Memory, *, name: str, environment: Map
 
 
 def with_credentials(
-    settings: HomeSettings | None, folder: Path, environment: Mapping[str, str]
+    settings: HomeSettings, folder: Path, environment: Mapping[str, str]
 ) -> Mapping[str, str]:
     """Return the environment, or one in which the mothership's credentials take the place of all others."""
-    if settings is None or settings.credentials != "mothership":
+    if settings.credentials != "mothership":
         return environment
     return {**environment, HANDED_OUT: str(folder / FOLDER / KEYS_FILE)}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from tidegate.restore.nouns import TIERS, Kind, State
+from tidegate.config.back import TIERS
+from tidegate.restore.nouns import Kind, State
 from tidegate.store.archive_calls import INTELLIGENT
 from tidegate.store.errors import Kind as Fault
 

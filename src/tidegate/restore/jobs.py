@@ -8,6 +8,7 @@ import re
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from tidegate.config.back import ENGINES, TIERS
 from tidegate.errors import ConfigFaults, Locked, TidegateError
 from tidegate.restore.batch import Batches
 from tidegate.restore.connect import connect
@@ -15,7 +16,7 @@ from tidegate.restore.direct import Sender
 from tidegate.restore.fetch import Fetcher
 from tidegate.restore.journal import Journal, Listed
 from tidegate.restore.look import Looker
-from tidegate.restore.nouns import ENGINES, TIERS, Phase, Spec
+from tidegate.restore.nouns import Phase, Spec
 from tidegate.restore.pace import Pace
 from tidegate.restore.run import Run, Tools
 from tidegate.restore.selection import chunks

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
 
     from tidegate.store.archive_calls import Found
 
-TIERS = ("Expedited", "Standard", "Bulk")
-"""How fast, in S3's words, fastest first."""
-
-ENGINES = ("direct", "batch")
-
 
 class Kind(enum.IntEnum):
     """Where an object is archived, which decides what may be asked for.

@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timezone
 from typing import Any
 
-from tidegate.restore.nouns import ENGINES, TIERS
+from tidegate.config.back import ENGINES, TIERS
 
 EXIT_CODES = """\
 exit codes:

@@ -13,15 +13,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tidegate.store import crt
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tidegate.store.body import Buffer
 
-try:
-    from awscrt import checksums as crt  # type: ignore[import-untyped]
-except ImportError:  # no wheel for this machine, and nothing to build it with
-    crt = None
+CRCS = crt.load()
+"""None where there is no wheel of awscrt for this machine, and nothing to build it with."""
 
 CRC64NVME, CRC32C, SHA256, MD5 = "CRC64NVME", "CRC32C", "SHA256", "MD5"
 
@@ -57,17 +57,17 @@ class Hasher(Protocol):
         """Say what the checksum of all bytes so far is."""
 
 
-def best(*, has_crt: bool = crt is not None) -> str:
+def best(*, has_crt: bool = CRCS is not None) -> str:
     """Name the algorithm to use where the store knows them all."""
     return CRC64NVME if has_crt else SHA256
 
 
 def hasher(algorithm: str) -> Hasher:
     """Begin a checksum. Raises ValueError for an algorithm that cannot be computed here."""
-    if algorithm == CRC64NVME and crt is not None:
-        return _Crc(algorithm, crt.crc64nvme, 8)
-    if algorithm == CRC32C and crt is not None:
-        return _Crc(algorithm, crt.crc32c, 4)
+    if algorithm == CRC64NVME and CRCS is not None:
+        return _Crc(algorithm, CRCS.crc64nvme, 8)
+    if algorithm == CRC32C and CRCS is not None:
+        return _Crc(algorithm, CRCS.crc32c, 4)
     if algorithm in (SHA256, MD5):
         return _Hash(algorithm)
     raise ValueError(f"{algorithm} cannot be computed here: it needs the package awscrt")
@@ -88,10 +88,10 @@ def combine(parts: Sequence[Digest]) -> Digest:
     if len({part.algorithm for part in parts}) != 1:
         raise ValueError("a checksum is combined of parts with one algorithm")
     algorithm, size = parts[0].algorithm, sum(part.size for part in parts)
-    if algorithm == CRC64NVME and crt is not None:
+    if algorithm == CRC64NVME and CRCS is not None:
         value = int.from_bytes(parts[0].raw, "big")
         for part in parts[1:]:
-            value = crt.combine_crc64nvme(value, int.from_bytes(part.raw, "big"), part.size)
+            value = CRCS.combine_crc64nvme(value, int.from_bytes(part.raw, "big"), part.size)
         return Digest(algorithm, value.to_bytes(8, "big"), size)
     whole = digest_of(algorithm, b"".join(part.raw for part in parts))
     return Digest(algorithm, whole.raw, size, len(parts))
