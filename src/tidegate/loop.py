@@ -75,8 +75,8 @@ class Loop:
         name: str,
         step: Callable[[], float],
         *,
-        trouble: Callable[[str, Unavailable | None], None],
-        lost: Callable[[LedgerLost], None],
+        trouble: Callable[[str, Unavailable | None], None] = lambda *_: None,
+        lost: Callable[[LedgerLost], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.nudge = Nudge()

@@ -114,7 +114,7 @@ class Restoring:
     def start(self, events: Events) -> None:
         """Run what there is, and what comes. What happens is recorded in `events`."""
         self._events = events
-        self._loop = Loop("restore", self._step, trouble=lambda *_: None, lost=lambda _: None)
+        self._loop = Loop("restore", self._step)
         self._loop.start()
 
     def close(self, seconds: float) -> None:

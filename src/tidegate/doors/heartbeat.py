@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from tidegate.doors.door import Door
 from tidegate.errors import TidegateError
-from tidegate.loop import Loop
 from tidegate.routes.reports import statistics
 from tidegate.routes.wire import packed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Heartbeat:
+class Heartbeat(Door):
     """Beats from `start` to `stop`. One that cannot be sent is left out: the next one says more."""
 
     def __init__(
@@ -32,25 +32,13 @@ class Heartbeat:
         seconds: float,
     ) -> None:
         """`look` may raise what reading a ledger raises. Of topics that are None there are none."""
+        super().__init__("heartbeat")
         self._line = line
         self._look = look
         self._topic = topic
         self._shadow = shadow
         self._seconds = seconds
         self._said = ""
-        self._loop = Loop("heartbeat", self._step, trouble=lambda *_: None, lost=lambda _: None)
-
-    def start(self) -> None:
-        """Begin."""
-        self._loop.start()
-
-    def stop(self) -> None:
-        """Ask it to end."""
-        self._loop.stop()
-
-    def join(self, seconds: float) -> None:
-        """Wait for its end."""
-        self._loop.join(seconds)
 
     def _step(self) -> float:
         try:

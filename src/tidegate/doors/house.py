@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.config import Config, HomeSettings
     from tidegate.doors.desk import Handler
+    from tidegate.doors.door import Door
     from tidegate.doors.line import Line
     from tidegate.doors.outbox import Outbox
     from tidegate.ipc import Nucleus
@@ -153,7 +154,7 @@ class House:
             door.start()
 
     def _close_topics(self) -> None:
-        doors: list[TopicDoor | EventsDoor] = [*self._topics]
+        doors: list[Door] = [*self._topics]
         if self._events:
             self._events.serve(None)
             doors.append(self._events)

@@ -15,8 +15,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tidegate.doors.door import Door
 from tidegate.errors import NotAllowed, TidegateError
-from tidegate.loop import Loop
 from tidegate.routes.wire import cut, packed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _OPEN = ("QUEUED", "IN_PROGRESS")
 log = logging.getLogger(__name__)
 
 
-class JobsDoor:
+class JobsDoor(Door):
     """Open from `start` to `stop`. Asks for the list at the start, when told to, and each `poll` seconds.
 
     The answer to that also shows that the subscriptions live: two that do not come have them made anew.
@@ -65,6 +65,7 @@ class JobsDoor:
         poll: float = 900.0,
         patience: float = 30.0,
     ) -> None:
+        super().__init__("jobs")
         self._line = line
         self._base = f"$aws/things/{thing}/jobs"
         self._desk = desk
@@ -82,25 +83,16 @@ class JobsDoor:
         self._done: dict[str, bytes] = {}
         self._foreign: dict[str, None] = {}
         self._said = ""
-        self._loop = Loop("jobs", self._step, trouble=lambda *_: None, lost=lambda _: None)
-
-    def start(self) -> None:
-        """Open it, now or as soon as that is possible."""
-        self._loop.start()
 
     def wake(self) -> None:
-        """Try again soon what was refused: we may have got the right to it."""
+        """See Door."""
         self._pause = 1.0
-        self._loop.nudge()
+        super().wake()
 
     def stop(self) -> None:
         """Take no more jobs."""
-        self._loop.stop()
+        super().stop()
         self._hang_up()
-
-    def join(self, seconds: float) -> None:
-        """Wait for its end."""
-        self._loop.join(seconds)
 
     def _step(self) -> float:
         now = self._steady()

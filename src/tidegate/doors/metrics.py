@@ -9,9 +9,9 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tidegate.doors.door import Door
 from tidegate.errors import NotAllowed, TidegateError
 from tidegate.ledger.posts import STORED_AT
-from tidegate.loop import Loop
 from tidegate.model import State
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Metric(NamedTuple):
     stands: Mapping[str, int] = MappingProxyType({})
 
 
-class MetricsDoor:
+class MetricsDoor(Door):
     """Reports each `seconds`, from `start` to `close`. What cannot be told is not told later.
 
     But counters add up: each report has what was added since the last one that got through.
@@ -67,25 +67,13 @@ class MetricsDoor:
         seconds: float,
     ) -> None:
         """`put` publishes JSON and waits until that is done; `look` may find nothing to report on."""
+        super().__init__("metrics")
         self._put = put
         self._look = look
         self._namespace = namespace
         self._seconds = seconds
         self._told: dict[tuple[str, str], int] | None = None
         self._said = ""
-        self._loop = Loop("metrics", self._step, trouble=lambda *_: None, lost=lambda _: None)
-
-    def start(self) -> None:
-        """Begin."""
-        self._loop.start()
-
-    def stop(self) -> None:
-        """Ask it to end after the step under way."""
-        self._loop.stop()
-
-    def join(self, seconds: float) -> None:
-        """Wait for its end."""
-        self._loop.join(seconds)
 
     def _step(self) -> float:
         try:

@@ -12,8 +12,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tidegate.doors.door import Door
 from tidegate.errors import LedgerLost, NotAllowed, TidegateError
-from tidegate.loop import Loop
 from tidegate.routes.wire import REPLY_BYTES, cut, packed, stamp
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Way:
     said: str = ""
 
 
-class EventsDoor:
+class EventsDoor(Door):
     """Delivers what is in the outbox, from `start` to `close`."""
 
     def __init__(
@@ -83,15 +83,11 @@ class EventsDoor:
         *,
         steady: Callable[[], float],
     ) -> None:
+        super().__init__("events")
         self._ways = [_Way(line, base) for line, base in ways]
         self._steady = steady
         self._outbox: Outbox | None = None
         self._lock = threading.Lock()
-        self._loop = Loop("events", self._step, trouble=lambda *_: None, lost=lambda _: None)
-
-    def start(self) -> None:
-        """Begin."""
-        self._loop.start()
 
     def serve(self, outbox: Outbox | None) -> None:
         """Take events from there. With None, the outbox before may be closed when this returns."""
@@ -106,15 +102,7 @@ class EventsDoor:
         for way in self._ways:
             if way.refused:
                 way.again_at, way.pause = float("-inf"), 1.0
-        self._loop.nudge()
-
-    def stop(self) -> None:
-        """Ask it to end after the step under way."""
-        self._loop.stop()
-
-    def join(self, seconds: float) -> None:
-        """Wait for its end."""
-        self._loop.join(seconds)
+        super().wake()
 
     def _step(self) -> float:
         now = self._steady()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidegate.doors.desk import refusal
+from tidegate.doors.door import Door
 from tidegate.errors import NotAllowed, TidegateError
-from tidegate.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ CLOUD_PACE = Pace(pulse=900.0, echo=30.0)
 """A message through IoT Core costs money: so many are less than two cents a month."""
 
 
-class TopicDoor:
+class TopicDoor(Door):
     """Open from `start` to `close`, whatever becomes of the subscription meanwhile."""
 
     def __init__(
@@ -77,6 +77,7 @@ class TopicDoor:
         routes: str = ROUTES,
     ) -> None:
         """`routes` is the filter for what comes after `base`: ROUTES or DEEP_ROUTES."""
+        super().__init__(f"door {line.name}{' deep' * (routes == DEEP_ROUTES)}")
         self._line = line
         self._topics = f"{base}/{routes}"
         self._base = base
@@ -97,32 +98,22 @@ class TopicDoor:
         self._missed = 0
         self._said = ""
         self._is_mute = False  # the last pulse could not be sent
-        name = f"door {line.name}{' deep' * (routes == DEEP_ROUTES)}"
-        self._loop = Loop(name, self._keep, trouble=lambda *_: None, lost=lambda _: None)
-
-    def start(self) -> None:
-        """Open it, now or as soon as that is possible."""
-        self._loop.start()
 
     def wake(self) -> None:
-        """Try again soon what was refused: we may have got the right to it."""
+        """See Door."""
         self._retry = self._pace.retry
-        self._loop.nudge()
+        super().wake()
 
     def stop(self) -> None:
         """Take no more requests. What cannot end at once ends by itself."""
         self._is_closed = True
-        self._loop.stop()
+        super().stop()
         if self._hang_up:
             self._hang_up()
 
-    def join(self, seconds: float) -> None:
-        """Wait for its end."""
-        self._loop.join(seconds)
-
     # Its keeper: in a thread of its own
 
-    def _keep(self) -> float:
+    def _step(self) -> float:
         now = self._steady()
         if self._hang_up is None:
             return self._subscribe(now)

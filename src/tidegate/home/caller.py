@@ -109,7 +109,7 @@ class Home:
         self._said = ""
         self._woken = False
         self._wakeup: Wakeup | None = None
-        self._loop = Loop("home", self._step, trouble=lambda *_: None, lost=lambda _: None)
+        self._loop = Loop("home", self._step)
 
     # Life
 
