@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tidegate.errors import Refused, Unavailable
+from tidegate.restore.crew import together
 from tidegate.restore.decide import Answer, after_error, after_restore, tier_for
 from tidegate.restore.nouns import Kind, State
 from tidegate.store.archive_calls import Order
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from tidegate.restore.pace import Pace
 
 HANDS = 16
-SAVE_SECONDS = 1.0
 BLOCKED_IN_A_ROW = 20
 """So many refusals that hold for a whole bucket, with nothing else between, and the run is over."""
 
@@ -98,39 +98,15 @@ class Sender:
         self._busy = 0
         self._dirty: dict[int, Sheet] = {}
         self._sent = Sent()
-        self._broken: BaseException | None = None
         self._blocked = self._away = 0
         self._until = self._steady() + seconds
-        crew = [
-            threading.Thread(target=self._work, name=f"restore-{n}", daemon=True) for n in range(self._hands)
-        ]
-        for thread in crew:
-            thread.start()
-        try:
-            for thread in crew:
-                while thread.is_alive():
-                    thread.join(SAVE_SECONDS)
-                    self._save()
-        finally:
-            self._halt.set()
-            for thread in crew:
-                thread.join()
-            self._save()
-        if self._broken is not None:
-            raise self._broken
+        together(self._send, self._hands, "restore", halt=self._halt, save=self._save)
         return self._sent
 
     def _wanted(self) -> Iterator[_Item]:
         for sheet in self._journal.sheets(State.WANTED):
             for position in sheet.where(State.WANTED):
                 yield _Item(sheet, position)
-
-    def _work(self) -> None:
-        try:
-            self._send()
-        except BaseException as error:  # noqa: BLE001 - `run` raises it
-            self._broken = error
-            self._halt.set()
 
     def _send(self) -> None:
         while (item := self._next()) is not None:

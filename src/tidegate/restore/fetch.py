@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.disk.target import Target
 from tidegate.errors import Refused, Unavailable
+from tidegate.restore.crew import together
 from tidegate.restore.nouns import State
 from tidegate.restore.proof import Proof
 from tidegate.store.errors import Kind, S3Error
@@ -36,7 +37,6 @@ HANDS = 4
 
 _UNFIT = {"": "%", ".": "%2E", "..": "%2E%2E", PARTIAL: f"%2E{PARTIAL[1:]}"}
 _TRIES = 3
-_SAVE_SECONDS = 1.0
 
 
 class _Halt(Exception):  # noqa: N818 - it is a wish
@@ -110,25 +110,13 @@ class Fetcher:
         self._items = self._ready(states)
         self._dirty: dict[int, Sheet] = {}
         self._left = False
-        self._broken: BaseException | None = None
-        crew = [
-            threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(self._hands)
-        ]
-        for thread in crew:
-            thread.start()
-        try:
-            for thread in crew:
-                while thread.is_alive():
-                    thread.join(_SAVE_SECONDS)
-                    self._save()
-                    check()
-        finally:
-            self._halt.set()
-            for thread in crew:
-                thread.join()
+
+        def save() -> None:
             self._save()
-        if self._broken is not None:
-            raise self._broken
+            if not self._halt.is_set():
+                check()
+
+        together(self._bring, self._hands, "fetch", halt=self._halt, save=save)
         return not self._left
 
     def clear(self) -> None:
@@ -140,13 +128,6 @@ class Fetcher:
         for sheet in self._journal.sheets(*states):
             for position in sheet.where(*states):
                 yield sheet, position
-
-    def _work(self) -> None:
-        try:
-            self._bring()
-        except BaseException as error:  # noqa: BLE001 - `run` raises it
-            self._broken = error
-            self._halt.set()
 
     def _bring(self) -> None:
         while True:
