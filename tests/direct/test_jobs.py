@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from tests.helpers import eventually
 from tidegate.carry.direct.jobs import Gathered, Jobs
 
 
@@ -148,21 +149,51 @@ def test_who_asked_in_vain_for_light_jobs_is_told_once_when_there_is_one() -> No
     assert len(told) == 1
 
 
-def test_light_jobs_are_lent_with_all_free_places_and_half_of_them_while_others_wait() -> None:
-    jobs: Jobs[str, str] = Jobs(8)
-    for name in "abcd":
+def test_light_jobs_are_lent_with_half_of_the_places_and_who_lends_goes_on_in_the_others() -> None:
+    jobs: Jobs[str, str] = Jobs(4)
+    for name in "abcdef":
         jobs.put_light(5, name)
-    assert jobs.get_light() == "a"
     assert jobs.many_light(3, 5)
     held = jobs.lend(0)
-    assert held == 7
-    assert jobs.get_light() is None  # they are for the borrower
-    assert jobs.take_light(lambda name: name != "d") == ["b", "c"]
-    jobs.put(5, "small")
-    held = jobs.lend(held)
-    assert held == 4
-    assert taken(jobs, 1) == ["small"]
+    assert held == 2
+    assert jobs.take_light(lambda name: name != "c") == ["a", "b"]
+    assert [jobs.get_light() for _ in range(3)] == ["c", "d", None]
+    assert jobs.lend(held) == 2
+    jobs.repay(held)
+    assert [jobs.get_light() for _ in range(3)] == ["e", "f", None]
+
+
+def test_who_borrows_gets_the_next_places_before_anybody_else() -> None:
+    woken = threading.Event()
+    jobs: Jobs[str, str] = Jobs(4, woken.set)
+    for name in "abcdefgh":
+        jobs.put_light(5, name)
+    assert [jobs.get_light() for _ in range(4)] == list("abcd")
+    found: list[int] = []
+    borrower = threading.Thread(target=lambda: found.append(jobs.lend(0)))
+    borrower.start()
+    eventually(lambda: jobs._owed == 2)
     jobs.done()
+    borrower.join(5)
+    assert found == [1]
+    jobs.done()
+    assert jobs.get_light() is None
+    assert jobs.lend(1) == 2
+    assert jobs.get_light() is None
+    woken.clear()
+    jobs.done()
+    assert woken.wait(5)
+    assert jobs.get_light() == "e"
+
+
+def test_nothing_is_owed_to_who_has_given_everything_back() -> None:
+    jobs: Jobs[str, str] = Jobs(4)
+    for name in "abcd":
+        jobs.put_light(5, name)
+    assert [jobs.get_light() for _ in range(3)] == list("abc")
+    held = jobs.lend(0)
+    assert held == 1
+    assert jobs.get_light() is None
     jobs.repay(held)
     assert jobs.get_light() == "d"
 

@@ -27,7 +27,7 @@ class Jobs(Generic[Job, Light]):
     that is done: one place is left for the others, unless there is only one.
 
     Light jobs are for one thread, which asks by `get_light` and is told by `on_light` when that makes
-    sense; or for who has places lent to do many of them elsewhere. All others are for who asks by `get`.
+    sense, and for who has places lent to do many of them elsewhere. All others are for who asks by `get`.
     """
 
     def __init__(self, limit: int, on_light: Callable[[], object] = tuple) -> None:
@@ -41,7 +41,7 @@ class Jobs(Generic[Job, Light]):
         lock = threading.Lock()
         self._news = threading.Condition(lock)
         self._lender = threading.Condition(lock)
-        self._is_lending = False
+        self._owed = 0  # places that a borrower gets before anybody else
         self._light_is_awaited = False
         self._closed = False
 
@@ -70,7 +70,7 @@ class Jobs(Generic[Job, Light]):
         """Wait for a job that is not light, and tell whether it is a large one. None: there is no more."""
         with self._news:
             while not self._closed:
-                if self._free > 0 and not self._is_light_next():
+                if self._free > self._owed and not self._is_light_next():
                     if self._is_large_next():
                         self._free_for_large -= 1
                         return self._taken(heapq.heappop(self._large)[-1]), True
@@ -82,7 +82,7 @@ class Jobs(Generic[Job, Light]):
     def get_light(self) -> Light | None:
         """Take a light job, if it is the turn of one."""
         with self._news:
-            if self._closed or self._free <= 0 or not self._is_light_next():
+            if self._closed or self._free <= self._owed or not self._is_light_next():
                 self._light_is_awaited = True
                 return None
             return self._taken(heapq.heappop(self._light)[-1])
@@ -121,17 +121,17 @@ class Jobs(Generic[Job, Light]):
     def lend(self, held: int) -> int:
         """Wait for places to do light jobs in. Returns how many are held, of which `held` were before.
 
-        These are all that are free, or half of all while other jobs wait. Until `repay`, `get_light` gives
-        none.
+        There will be half of all; the other half is for who asks here.
         """
         with self._lender:
-            self._is_lending = True
+            half = max(1, self._limit // 2)
+            self._owed = max(0, half - held)
             self._lender.wait_for(lambda: self._closed or held + self._free > 0)
             if self._closed:
                 return held
-            fair = max(1, self._limit // 2) if self._small or self._large else self._limit
-            change = min(fair - held, self._free)
+            change = min(half - held, self._free)
             self._free -= change
+            self._owed = half - held - change
             self._tell()
             return held + change
 
@@ -147,9 +147,8 @@ class Jobs(Generic[Job, Light]):
         """Give the places back, and what is left of the light jobs."""
         with self._lender:
             self._free += held
-            self._is_lending = False
+            self._owed = 0
             self._tell()
-            self._on_light()
 
     # Whose turn it is
 
@@ -167,7 +166,7 @@ class Jobs(Generic[Job, Light]):
             self._on_light()
 
     def _is_light_next(self) -> bool:
-        if not self._light or self._is_lending:
+        if not self._light:
             return False
         mine = self._light[0][:2]
         if self._small and self._small[0][:2] < mine:
