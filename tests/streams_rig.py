@@ -35,6 +35,7 @@ class StreamsRig:
         self.settings = settings or {}
         self.request_seconds = REQUEST_SECONDS
         self.connect_seconds = CONNECT_SECONDS
+        self.poll_seconds = POLL_SECONDS
         self._start: dict[str, Any] = {"data_dir": data_dir, "s3_endpoint": endpoint}
         self._switches: dict[str, Any] = {"retry_base": 0.02, "retry_cap": 0.05} | switches
         self.sm = StreamManagerStandIn(**self._start, **self._switches)
@@ -61,7 +62,7 @@ class StreamsRig:
             links=links,
             steady=steady,
             wall=wall,
-            poll_seconds=POLL_SECONDS,
+            poll_seconds=self.poll_seconds,
             request_seconds=self.request_seconds,
             connect_seconds=self.connect_seconds,
         )

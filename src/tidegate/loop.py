@@ -110,6 +110,8 @@ class Loop:
                 failures = 0
                 self._trouble(self.name, None)
             except Unavailable as err:
+                if self._stopping.is_set():
+                    return  # it may be so because we end
                 self._trouble(self.name, err)
                 pause = 1.0
             except LedgerLost as err:

@@ -63,12 +63,31 @@ class Context:
         return self.left
 
 
+class Moto:
+    """A server of moto, and one unmodified client of boto3 for each of its services."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._session = boto3.session.Session("testing", "testing", region_name=REGION)
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, endpoint_url=self.url)
+        return self._clients[service]
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+
 class App:
     """One stack, its buckets, and who calls it."""
 
-    def __init__(self, moto: str, glacier: GlacierStandIn, *, notify: bool) -> None:
+    def __init__(self, moto: Moto, glacier: GlacierStandIn, *, notify: bool) -> None:
         self._moto = moto
-        self._clients: dict[str, Any] = {}
+        self.client = moto.client
+        self._s3: Any = None
         self.glacier = glacier
         self.lambdas = Lambdas(VirtualClock(glacier))  # type: ignore[arg-type]
         name = f"app-{uuid.uuid4().hex[:8]}"
@@ -96,23 +115,17 @@ class App:
             Attributes={"RawMessageDelivery": "true"},
         )
 
-    def client(self, service: str) -> Any:
-        if service not in self._clients:
-            session = boto3.session.Session("testing", "testing", region_name=REGION)
-            self._clients[service] = session.client(service, endpoint_url=self._moto)
-        return self._clients[service]
-
     @property
     def s3(self) -> Any:
         """An unmodified boto3, at the stand-in."""
-        if "stand-in" not in self._clients:
-            self._clients["stand-in"] = self.glacier.client("s3")
-        return self._clients["stand-in"]
+        if self._s3 is None:
+            self._s3 = self.glacier.client("s3")
+        return self._s3
 
     def close(self) -> None:
         self.lambdas.close()
-        for client in self._clients.values():
-            client.close()
+        if self._s3 is not None:
+            self._s3.close()
 
     # Called as Lambda and API Gateway call it
 
@@ -122,7 +135,7 @@ class App:
             **KEYS,
             **self.functions[function]["Environment"]["Variables"],
             "AWS_REGION": REGION,
-            "AWS_ENDPOINT_URL": self._moto,
+            "AWS_ENDPOINT_URL": self._moto.url,
             "AWS_ENDPOINT_URL_S3": self.glacier.endpoint,
             "AWS_ENDPOINT_URL_S3_CONTROL": self.glacier.endpoint,
             "NO_PROXY": "127.0.0.1",
@@ -170,7 +183,7 @@ class App:
         assert status == 200, answer
         return dict(answer)
 
-    def ends(self, name: str, *, hours: float = 60, step: float = 600.0) -> dict[str, Any]:
+    def ends(self, name: str, *, hours: float = 60, step: float = 1800.0) -> dict[str, Any]:
         """Let time pass until a job has ended, and return what is told of it."""
         for _ in range(int(hours * HOUR / step)):
             self.glacier.clock.advance(step)
@@ -194,6 +207,14 @@ class App:
         table = self.variables["JOBS_TABLE"]
         return dict(self.client("dynamodb").get_item(TableName=table, Key=key)["Item"])
 
+    def copies(self, name: str, count: int) -> list[str]:
+        """Write the row of a job again and again, each time with another name, and return these."""
+        row, names = self.item(name), [f"{name}-{number}" for number in range(count)]
+        for start in range(0, count, 25):  # DynamoDB takes no more at once
+            puts = [{"PutRequest": {"Item": row | {"JobId": {"S": it}}}} for it in names[start : start + 25]]
+            self.client("dynamodb").batch_write_item(RequestItems={self.variables["JOBS_TABLE"]: puts})
+        return names
+
     def items(self) -> list[dict[str, Any]]:
         return list(self.client("dynamodb").scan(TableName=self.variables["JOBS_TABLE"])["Items"])
 
@@ -211,7 +232,7 @@ def body_for(**fields: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def moto() -> Iterator[str]:
+def moto() -> Iterator[Moto]:
     """Run moto's server, of .venv-sam."""
     from tests.fleet.rig import free_port  # noqa: PLC0415
 
@@ -220,15 +241,15 @@ def moto() -> Iterator[str]:
     process = subprocess.Popen(
         command, env=os.environ | KEYS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    url = f"http://127.0.0.1:{port}"
+    made = Moto(f"http://127.0.0.1:{port}")
     try:
-        eventually(lambda: _answers(url), 30)
-        s3 = boto3.session.Session("testing", "testing", region_name=REGION).client("s3", endpoint_url=url)
+        eventually(lambda: _answers(made.url), 30)
+        s3 = made.client("s3")
         s3.create_bucket(Bucket="code")
         s3.put_object(Bucket="code", Key="code.zip", Body=b"PK\x05\x06" + bytes(18))  # an empty archive
-        s3.close()
-        yield url
+        yield made
     finally:
+        made.close()
         process.kill()
         process.wait()
 
@@ -243,10 +264,10 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def app(moto_url: str, *, notify: bool = False) -> Iterator[App]:
+def app(moto: Moto, *, notify: bool = False) -> Iterator[App]:
     with GlacierStandIn() as glacier:
         glacier.faults.restore_rate = None
-        made = App(moto_url, glacier, notify=notify)
+        made = App(moto, glacier, notify=notify)
         try:
             yield made
         finally:

@@ -97,6 +97,24 @@ def test_what_is_unavailable_is_told_and_tried_again(started: Callable[..., Reco
     eventually(lambda: recorder.troubles == ["test: away", None])
 
 
+def test_what_is_unavailable_because_of_the_end_is_no_trouble() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    troubles: list[object] = []
+
+    def step() -> float:
+        entered.set()
+        assert go_on.wait(PATIENCE)
+        raise Unavailable("hung up")
+
+    loop = Loop("test", step, trouble=lambda *told: troubles.append(told))
+    loop.start()
+    assert entered.wait(PATIENCE)
+    loop.stop()
+    go_on.set()
+    assert loop.join(PATIENCE)
+    assert troubles == []
+
+
 def test_a_bug_in_a_step_is_logged_with_its_place_and_ends_nothing(
     started: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,7 +78,7 @@ class Device:
         return {
             "PathName": f"{self.data}/*.csv",
             "BucketName": "bucket",
-            "Interval": 1,
+            "Interval": 0.2,
             "QuietSeconds": 0,
             "HoldBack": "None",
             "Carrier": "Direct",

@@ -35,6 +35,24 @@ def test_connections_that_drop_all_the_time_lose_nothing(rig, depot, reset):
     all_arrived(depot, 40)
 
 
+def test_an_end_does_not_wait_for_stream_manager_to_have_news(rig, make_depot):
+    rig.poll_seconds, rig.request_seconds = 3600, 7200
+    depot = make_depot()
+    depot.send_many(1)
+    depot.hand_over()
+
+    def read() -> None:
+        while not depot.unavailable:
+            depot.collect()
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    eventually(lambda: rig.sm.counters.reads >= 2)
+    depot.carrier.wake()
+    reading.join(PATIENCE)
+    assert not reading.is_alive()
+
+
 @pytest.mark.parametrize("operation", ["append", "create", "list", "describe", "read"])
 def test_a_connection_that_drops_instead_of_an_answer_loses_nothing(rig, depot, operation):
     rig.sm.drop_on, rig.sm.drop_after = operation, 1

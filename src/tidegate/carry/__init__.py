@@ -59,7 +59,7 @@ class Carrier(Protocol):
         """
 
     def wake(self) -> None:
-        """Let who waits for news wait no longer, where that can be done."""
+        """An agent ends: let it wait for news no longer. That may raise `Unavailable` there."""
 
     def close(self) -> None:
         """Let go of everything. What was handed over is settled by the next one on this ledger."""

@@ -44,9 +44,11 @@ class Checksums(NamedTuple):
 def load() -> Checksums | None:
     """Return the CRCs; None where awscrt is not installed, as where there is no wheel of it."""
     found = find_spec("_awscrt")
-    if found is None or found.origin is None:
+    made = direct(Path(found.origin)) if found and found.origin else None
+    try:
+        return made or whole()
+    except ImportError:
         return None
-    return direct(Path(found.origin)) or whole()
 
 
 def direct(extension: Path) -> Checksums | None:

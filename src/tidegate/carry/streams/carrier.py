@@ -78,7 +78,8 @@ class Streams:
         self._sweep_links()
 
     def wake(self) -> None:
-        """See Carrier. It is Stream Manager that lets us wait."""
+        """See Carrier. It is Stream Manager that lets us wait, so we hang up."""
+        self._reader.close()
 
     def close(self) -> None:
         """Hang up. What was handed over stays handed over."""
