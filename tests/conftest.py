@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,14 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_signal() -> None:
-    """Do as the agent does: the kernel would end us when somebody waits for a lease of ours."""
+def _signals() -> None:
+    """Do as the agent does: the kernel would end us when somebody waits for a lease of ours.
+
+    And let processes that are started here be interrupted, also where a shell runs the tests behind its back:
+    that has them ignore it.
+    """
     ignore_lease_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Folders and a ledger
