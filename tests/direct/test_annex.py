@@ -86,6 +86,27 @@ def test_many_small_files_are_uploaded_by_another_process(on_faulty, caplog) -> 
     assert uploaded(caplog) > 100
 
 
+@pytest.mark.parametrize(("size", "both"), [(1024, False), (40 * 1024, True)])
+def test_what_takes_long_is_uploaded_by_both_and_the_rest_by_the_other_one(on_faulty, size, both) -> None:
+    others = threading.Event()
+
+    def script(seen) -> Fault:
+        """Be slow with the first process until the second one is there, and then with that one."""
+        if seen.connection > 4:
+            others.set()
+            return Fault(delay=0.02)
+        return Fault(delay=0.0 if others.is_set() else 0.02)
+
+    depot, server = on_faulty(script, annex=ALWAYS, threshold=size)
+    files = {f"f{number}": os.urandom(size) for number in range(500)}
+    depot.promise(*(depot.write(name, content) for name, content in files.items()))
+    depot.settle()
+    assert bodies(server) == files
+    is_ours = [seen.connection <= 4 for seen in server.seen if seen.method == "PUT"]
+    since_then = is_ours[is_ours.index(False) :]
+    assert (sum(since_then) > 50) == both
+
+
 def test_who_has_posted_small_objects_is_told_the_etags_of_all_of_them(on_faulty, caplog) -> None:
     depot, server = on_faulty(unhurried, annex=ALWAYS)
     server.has_md5 = True

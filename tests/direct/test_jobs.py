@@ -154,13 +154,32 @@ def test_light_jobs_are_lent_with_half_of_the_places_and_who_lends_goes_on_in_th
     for name in "abcdef":
         jobs.put_light(5, name)
     assert jobs.many_light(3, 5)
-    held = jobs.lend(0)
+    held = jobs.lend(0, half=True)
     assert held == 2
     assert jobs.take_light(lambda name: name != "c") == ["a", "b"]
     assert [jobs.get_light() for _ in range(3)] == ["c", "d", None]
-    assert jobs.lend(held) == 2
+    assert jobs.lend(held, half=True) == 2
     jobs.repay(held)
     assert [jobs.get_light() for _ in range(3)] == ["e", "f", None]
+
+
+def test_light_jobs_are_lent_with_all_places_or_half_of_them_while_others_wait() -> None:
+    jobs: Jobs[str, str] = Jobs(8)
+    for name in "abcd":
+        jobs.put_light(5, name)
+    assert jobs.get_light() == "a"
+    held = jobs.lend(0, half=False)
+    assert held == 7
+    jobs.done()
+    assert jobs.get_light() is None  # it is for the borrower
+    held = jobs.lend(held, half=False)
+    assert held == 8
+    jobs.put(4, "small")
+    held = jobs.lend(held, half=False)
+    assert held == 4
+    assert taken(jobs, 1) == ["small"]
+    assert jobs.get_light() == "b"
+    jobs.repay(held)
 
 
 def test_who_borrows_gets_the_next_places_before_anybody_else() -> None:
@@ -170,7 +189,7 @@ def test_who_borrows_gets_the_next_places_before_anybody_else() -> None:
         jobs.put_light(5, name)
     assert [jobs.get_light() for _ in range(4)] == list("abcd")
     found: list[int] = []
-    borrower = threading.Thread(target=lambda: found.append(jobs.lend(0)))
+    borrower = threading.Thread(target=lambda: found.append(jobs.lend(0, half=True)))
     borrower.start()
     eventually(lambda: jobs._owed == 2)
     jobs.done()
@@ -178,7 +197,7 @@ def test_who_borrows_gets_the_next_places_before_anybody_else() -> None:
     assert found == [1]
     jobs.done()
     assert jobs.get_light() is None
-    assert jobs.lend(1) == 2
+    assert jobs.lend(1, half=True) == 2
     assert jobs.get_light() is None
     woken.clear()
     jobs.done()
@@ -191,7 +210,7 @@ def test_nothing_is_owed_to_who_has_given_everything_back() -> None:
     for name in "abcd":
         jobs.put_light(5, name)
     assert [jobs.get_light() for _ in range(3)] == list("abc")
-    held = jobs.lend(0)
+    held = jobs.lend(0, half=True)
     assert held == 1
     assert jobs.get_light() is None
     jobs.repay(held)

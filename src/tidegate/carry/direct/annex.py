@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 PROGRAM = "tidegate.store.putter"
 DEPTH = 192
 DEPTH_BYTES = 8 * 2**20
+LONG_BYTES = 32 * 2**10
+"""A file of so many bytes takes its upload longer than all that we have to do for it: so we upload, too."""
+
 IDLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
 REST_SECONDS = 60.0
@@ -115,7 +118,7 @@ class Annex:
         try:
             endpoint = self._endpoint()
             while (held or self._load() > self._terms.load) and not self._closing.is_set():
-                held = self._jobs.lend(held)
+                held = self._jobs.lend(held, half=self._out_bytes >= LONG_BYTES * max(1, len(self._out)))
                 if batch := self._next_batch(held):
                     send(endpoint, batch)
                 elif not self._out:

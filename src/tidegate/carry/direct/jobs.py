@@ -118,20 +118,21 @@ class Jobs(Generic[Job, Light]):
             self._lender.wait_for(lambda: self._closed or len(self._light) >= count, seconds)
             return len(self._light) >= count and not self._closed
 
-    def lend(self, held: int) -> int:
+    def lend(self, held: int, *, half: bool) -> int:
         """Wait for places to do light jobs in. Returns how many are held, of which `held` were before.
 
-        There will be half of all; the other half is for who asks here.
+        There will be all of them, or `half`, as also while other jobs wait: the rest is for who asks here.
         """
         with self._lender:
-            half = max(1, self._limit // 2)
-            self._owed = max(0, half - held)
+            half = half or bool(self._small or self._large)
+            fair = max(1, self._limit // 2) if half else self._limit
+            self._owed = max(0, fair - held)
             self._lender.wait_for(lambda: self._closed or held + self._free > 0)
             if self._closed:
                 return held
-            change = min(half - held, self._free)
+            change = min(fair - held, self._free)
             self._free -= change
-            self._owed = half - held - change
+            self._owed = fair - held - change
             self._tell()
             return held + change
 
