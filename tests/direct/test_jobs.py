@@ -164,14 +164,17 @@ def test_light_jobs_are_lent_with_half_of_the_places_and_who_lends_goes_on_in_th
 
 
 def test_light_jobs_are_lent_with_all_places_or_half_of_them_while_others_wait() -> None:
-    jobs: Jobs[str, str] = Jobs(8)
-    for name in "abcd":
+    woken: list[bool] = []
+    jobs: Jobs[str, str] = Jobs(8, lambda: woken.append(True))
+    for name in "abc":
         jobs.put_light(5, name)
     assert jobs.get_light() == "a"
     held = jobs.lend(0, half=False)
     assert held == 7
     jobs.done()
     assert jobs.get_light() is None  # it is for the borrower
+    jobs.put_light(5, "d")
+    assert woken == []  # and so there is nothing to be had
     held = jobs.lend(held, half=False)
     assert held == 8
     jobs.put(4, "small")

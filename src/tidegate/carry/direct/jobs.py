@@ -162,7 +162,7 @@ class Jobs(Generic[Job, Light]):
         self._lender.notify()
         if not self._is_light_next():
             self._news.notify()
-        elif self._light_is_awaited:
+        elif self._light_is_awaited and self._free > self._owed:
             self._light_is_awaited = False
             self._on_light()
 
