@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from tidegate.loop import Loop
 
 
-class Door:
+class Door(ABC):
     """Repeats its `_step` from `start` to `stop`. It knows itself what to do about troubles."""
 
     def __init__(self, name: str) -> None:
@@ -28,6 +30,6 @@ class Door:
         """Wait for its end, at most so long."""
         self._loop.join(seconds)
 
+    @abstractmethod
     def _step(self) -> float:
         """Do what is due. Returns the seconds until the next."""
-        raise NotImplementedError
