@@ -133,8 +133,11 @@ def metrics(picture: Picture, told: Mapping[tuple[str, str], int]) -> Iterator[M
 def _duration(source: str, now: Mapping[str, int], told: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
     """Tell how long uploads took on average that came to an end since it was told last, if any did."""
     stands = {what: now.get(counter, 0) for what, counter in _TIMED}
-    count, milliseconds = (total - told.get((source, what), 0) for what, total in stands.items())
-    if count > 0 and milliseconds >= 0:
+    before = {what: told.get((source, what), 0) for what in stands}
+    if any(stands[what] < before[what] for what in stands):
+        before = dict.fromkeys(stands, 0)  # another ledger counts anew
+    count, milliseconds = (stands[what] - before[what] for what in stands)
+    if count:
         yield Metric(source, "UploadDuration", round(milliseconds / count / 1000, 3), "Seconds", stands)
 
 
