@@ -87,6 +87,7 @@ class EventsDoor(Door):
         self._ways = [_Way(line, base) for line, base in ways]
         self._steady = steady
         self._outbox: Outbox | None = None
+        self._woken = False
         self._lock = threading.Lock()
 
     def serve(self, outbox: Outbox | None) -> None:
@@ -99,13 +100,16 @@ class EventsDoor(Door):
 
     def wake(self) -> None:
         """Try again soon where there was no right to: we may have got it."""
-        for way in self._ways:
-            if way.refused:
-                way.again_at, way.pause = float("-inf"), 1.0
+        self._woken = True
         super().wake()
 
     def _step(self) -> float:
         now = self._steady()
+        if self._woken:
+            self._woken = False  # first, or one that comes meanwhile would be lost
+            for way in self._ways:
+                if way.refused:
+                    way.again_at, way.pause = float("-inf"), 1.0
         due = [way for way in self._ways if way.again_at <= now]
         # Where one is away, the oldest are those that it has not taken, and the others need newer ones.
         outbox = self._outbox
