@@ -71,7 +71,7 @@ def test_a_right_that_a_deployment_gives_is_used_as_soon_as_it_is_told(standin, 
     rights = {"operations": ["*"], "resources": ["*"]}
     standin.configure({"accessControl": {"aws.greengrass.ipc.mqttproxy": {"c:1": rights}}})
     door.wake()
-    eventually(lambda: numbers(standin.iot_core_received, CLOUD) == [7], 4)
+    eventually(lambda: numbers(standin.iot_core_received, CLOUD) == [7], 2)
 
 
 def test_an_event_is_told_on_both_lines_and_then_forgotten(standin, ledger, deliver) -> None:
