@@ -16,7 +16,7 @@ from tests.helpers import eventually, write
 from tests.standins.nucleus import LITE, NucleusStandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.standins.faulty_s3 import FaultyS3
 
@@ -110,6 +110,15 @@ class Device:
 
     def says(self, text: str) -> None:
         eventually(lambda: text in self._log.read_text(), SECONDS)
+
+    def can_be_asked(self, operation: str) -> None:
+        """Wait until the component has said so; lite asks no component."""
+        asked = (self.nucleus.component, operation, "")
+        eventually(lambda: self.nucleus.lite or asked in self.nucleus.subscriptions, SECONDS)
+
+    def deploy(self, merge: dict[str, Any], *, reset: Sequence[str] = ()) -> tuple[str, str]:
+        self.can_be_asked("SubscribeToValidateConfigurationUpdates")
+        return self.nucleus.deploy(merge, reset=reset)
 
     def delivers(self, name: str, key: str) -> None:
         path = write(self.data / name, name)

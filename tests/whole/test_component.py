@@ -51,13 +51,13 @@ def test_a_component_is_configured_delivers_follows_a_merge_survives_a_bad_one_a
 def test_a_deployment_on_classic_learns_what_is_wrong_before_anything_changes(device) -> None:
     process = device.start()
     device.delivers("first.csv", "first.csv")
-    verdict, message = device.nucleus.deploy({"Interval": "often"})
+    verdict, message = device.deploy({"Interval": "often"})
     if device.nucleus.lite:
         assert (verdict, message) == ("UNASKED", "")
     else:
         assert verdict == "REJECTED"
         assert "Interval: " in message
-    assert device.nucleus.deploy({"Interval": "1", "ObjectKeyPrefix": "site"})[0] != "REJECTED"
+    assert device.deploy({"Interval": "1", "ObjectKeyPrefix": "site"})[0] != "REJECTED"
     device.says("is used from now on")
     device.delivers("second.csv", "site/second.csv")
     assert stopped(process) == TOLD
@@ -250,6 +250,7 @@ def test_cloudwatch_is_told_when_that_is_wanted(device) -> None:
 def test_an_update_of_components_is_not_held_up_when_nothing_is_let_go(device) -> None:
     process = device.start()
     device.delivers("first.csv", "first.csv")
+    device.can_be_asked("SubscribeToComponentUpdates")
     if device.nucleus.lite:
         assert device.nucleus.ask_to_update() is None
     else:

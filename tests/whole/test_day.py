@@ -114,7 +114,7 @@ def test_a_day_in_the_life_of_a_component(day: Day) -> None:
     # Morning: it is deployed by somebody who has not said what it is for, and then does.
     process = day.start()
     day.says("waiting for a better configuration: PathName: is missing")
-    verdict, _ = day.nucleus.deploy(day.merge(), reset=["/PathName"])
+    verdict, _ = day.deploy(day.merge(), reset=["/PathName"])
     assert verdict == ("UNASKED" if day.nucleus.lite else "ACCEPTED")
     contents = {f"{name}.csv": f"{name}, in the morning" for name in ("one", "two", "three")}
     for name, content in contents.items():
