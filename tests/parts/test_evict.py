@@ -490,7 +490,7 @@ def test_a_process_that_dies_while_it_gives_files_up_loses_none_that_it_has_not_
 ) -> None:
     it = device()
     it.promised("a.csv")
-    taken = it.ledger.evictions.claim(list(it.ledger.evictions.unsent("default")), now=NOW)
+    taken = it.ledger.evictions.claim(list(it.ledger.idle.unsent("default")), now=NOW)
     assert len(taken) == 1
     assert it.ledger.evictions.claim(taken, now=NOW) == []
     assert it.ledger.claim("default", "direct", limit=9, now=NOW) == []  # nobody sends it meanwhile
@@ -512,7 +512,7 @@ def test_unsent_files_are_read_in_their_order_however_many_there_are(ledger: Led
     it = Device(root, ledger, root / "lists", (the_source(root), the_source(root, BucketName="other")))
     for number in range(450):
         it.ledger.offer([it.plan(it.sources[number % 2], it.file(f"{number}.csv", 0, age=number))], now=NOW)
-    found = [Path(transfer.body.path).stem for transfer in ledger.evictions.unsent("default")]
+    found = [Path(transfer.body.path).stem for transfer in ledger.idle.unsent("default")]
     assert found == [str(number) for number in reversed(range(450))]
 
 

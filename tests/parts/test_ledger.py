@@ -155,7 +155,7 @@ def test_what_can_never_be_kept_goes_straight_to_quarantine_with_its_reason(ledg
     ledger.offer([(one, "key_too_long: 1100 bytes")], now=NOW)
     assert state_of(ledger, one) is State.FAILED
     assert claim(ledger) == []
-    assert ledger.quarantined("default", limit=10) == [one]
+    assert list(ledger.idle.quarantined("default")) == [one]
 
 
 def test_a_dropped_promise_is_made_anew_when_the_version_is_found_again(ledger: Ledger) -> None:
@@ -638,7 +638,7 @@ def test_retry_brings_one_file_back_with_all_its_attempts(ledger: Ledger) -> Non
     assert claim(ledger) == [one]
     ((_, state, _),) = ledger.refuse([(one.id, "no")], now=NOW)
     assert state is State.READY
-    assert ledger.quarantined("default", limit=10) == [two]
+    assert list(ledger.idle.quarantined("default")) == [two]
     assert ledger.retry(None, now=NOW) == 2  # one waits, two is in quarantine
     assert {it.id for it in claim(ledger)} == {one.id, two.id}
 
@@ -942,7 +942,8 @@ def everything_hot(ledger: Ledger) -> None:
     ledger.done([(one, "files_deleted", "")], now=NOW)
     ledger.reopen([one.id], now=NOW)
     ledger.drop([(one, "files_dropped", "")], now=NOW)
-    ledger.quarantined("default", limit=10)
+    list(ledger.idle.quarantined("default"))
+    list(ledger.idle.unsent("default"))
     ledger.prune(keep=unkept, limit=10, now=NOW)
     ledger.recover(now=NOW)
     ledger.unfinished("default", retention_seconds=0, now=NOW)

@@ -350,24 +350,6 @@ def test_a_dropped_promise_is_promised_anew_when_its_file_is_found(root: Path, l
     assert promised(ledger) == ["a.csv"]
 
 
-def test_a_quarantined_file_is_let_go_of_when_it_changes_and_its_new_version_is_promised(
-    root: Path, ledger: Ledger
-) -> None:
-    path = write(root / "a.csv")
-    scanner = scanner_of(the_source(root, HoldBack="None"), ledger)
-    scanner.scan(later())
-    now = time.time()
-    for attempt in range(3):
-        (transfer,) = ledger.claim("default", "streams", limit=9, now=now + 1000 * attempt)
-        ledger.refuse([(transfer.id, "no")], now=now + 1000 * attempt)
-    scanner.scan(later())
-    assert ledger.in_state("default", State.FAILED) == 1
-    write(path, "mended")
-    scanner.scan(later())
-    assert ledger.in_state("default", State.FAILED) == 0
-    assert promised(ledger) == ["a.csv"]
-
-
 # Our own folders
 
 

@@ -242,8 +242,10 @@ def test_cloudwatch_is_told_when_that_is_wanted(device) -> None:
     eventually(
         lambda: [one for one in device.nucleus.published if one.topic == "cloudwatch/metric/put"], SECONDS
     )
-    told = accepted(device, "configuration/get")["agent"]
-    assert str(told["CloudWatchMetrics"]).lower() == "true"  # what is followed at once is told at once, too
+    eventually(
+        lambda: str(accepted(device, "configuration/get")["agent"]["CloudWatchMetrics"]).lower() == "true",
+        SECONDS,
+    )
     assert stopped(process) == TOLD
 
 

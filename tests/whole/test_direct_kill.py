@@ -140,6 +140,9 @@ def test_many_small_files_are_stored_once_however_often_the_agent_and_its_second
         agent = site.start("tests.whole.eager", After="Keep")
     eventually(lambda: site.holds(files), 60)
     assert set(site.s3.stored.values()) == {1}, "something was sent again though it was there"
+    late = {f"late{number:05}.csv": b"late" for number in range(1000)}  # the last one may have had few left
+    site.write(late)
+    eventually(lambda: site.holds(files | late), 60)
     assert agent.terminate()[0] == 0
     assert "a second process has uploaded" in agent.log
 

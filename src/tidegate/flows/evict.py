@@ -216,7 +216,7 @@ class Space:
         return chain.from_iterable(
             heapq.merge(
                 *(
-                    self._ledger.evictions.unsent(source.name)
+                    self._ledger.idle.unsent(source.name)
                     for source in allowing
                     if not by_priority or source.priority == rank
                 ),

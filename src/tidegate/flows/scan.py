@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tidegate.config import After, HoldBack
-from tidegate.disk.walk import Found, Walk, is_current
+from tidegate.disk.walk import Found, Walk
 from tidegate.disk.writers import has_writer
+from tidegate.flows.outdated import Outdated
 from tidegate.logs import about
 from tidegate.model import Candidate, Fingerprint, State
 from tidegate.policy import SETTLE_TICK_SECONDS, Held, Hold, plan, rank, unchanged_seconds
@@ -112,6 +112,7 @@ class Scanner:
         self._first_seen: dict[str, tuple[Fingerprint, float]] = {}
         self._reported: dict[str, str] = {}
         self._drops = 0
+        self._outdated = Outdated(source.name, ledger)
 
     def scan(self, moment: Moment) -> Scan:
         """Look at everything once, and promise what may go."""
@@ -311,7 +312,7 @@ class Scanner:
         self._last_counts = counts
 
     def _finish(self, scan: Scan, walk: Walk, moment: Moment) -> None:
-        """Report what is wrong, once; let go of quarantined promises whose file has changed or gone."""
+        """Report what is wrong, once; let go of promises whose file has changed or gone."""
         self._count(scan, moment)
         if self._namer:
             self._namer.rest(moment.steady)
@@ -323,13 +324,9 @@ class Scanner:
             if self._reported.get(path) != what:
                 log.warning("%s: %s %s", self._source.name, path, what)
         self._reported = scan.problems
-        outdated = []
-        for transfer in self._ledger.quarantined(self._source.name, limit=BATCH):
-            with suppress(OSError):
-                if not is_current(transfer.body):
-                    outdated.append((transfer, "files_dropped", "changed or gone while in quarantine"))
-        if outdated:
-            self._ledger.drop(outdated, now=moment.wall)
+        for transfer in self._outdated.let_go(scan.found, now=moment.wall):
+            path, mark = transfer.body
+            self._known.discard(hash((path, *mark)))  # as _mark has it
 
 
 def _mark(found: Found) -> int:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tidegate.ledger.rows import MAX_INTEGER, TRANSFER, add_counts, as_transfer, move
+from tidegate.ledger.rows import add_counts, move
 from tidegate.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tidegate.ledger.database import Database
     from tidegate.model import Transfer
-
-PAGE = 200
 
 
 class Evictions:
@@ -23,27 +20,6 @@ class Evictions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def unsent(self, source: str) -> Iterator[Transfer]:
-        """Yield what nobody has taken yet, the oldest file first. Reads it page by page."""
-        queues = [
-            self._queue(source, carrier, bucket)
-            for carrier, bucket in self._database.rows(
-                "SELECT DISTINCT carrier, bucket FROM promise WHERE source = ? AND state = 0", (source,)
-            )
-        ]
-        return heapq.merge(*queues, key=lambda transfer: transfer.body.fingerprint.mtime_ns)
-
-    def _queue(self, source: str, carrier: str, bucket: str) -> Iterator[Transfer]:
-        after = -MAX_INTEGER, 0
-        while rows := self._database.rows(
-            f"SELECT {TRANSFER}, modified, seq FROM promise"
-            " WHERE source = ? AND carrier = ? AND bucket = ? AND state = 0 AND (modified, seq) > (?, ?)"
-            " ORDER BY modified, seq LIMIT ?",
-            (source, carrier, bucket, *after, PAGE),
-        ):
-            yield from map(as_transfer, rows)
-            after = rows[-1][-2:]
 
     def claim(self, transfers: Iterable[Transfer], *, now: float) -> list[Transfer]:
         """Take those that nobody has taken meanwhile, so that nobody sends them. A restart takes them back.

@@ -11,6 +11,7 @@ from tidegate.ledger.database import Cursor, Database
 from tidegate.ledger.downloads import Downloads
 from tidegate.ledger.events import Events
 from tidegate.ledger.evictions import Evictions
+from tidegate.ledger.idle import Idle
 from tidegate.ledger.orders import Orders
 from tidegate.ledger.posts import Posts
 from tidegate.ledger.queries import Books
@@ -61,6 +62,7 @@ class Ledger:
         self.events = Events(self._database)
         self.cycles = Cycles(self._database, self.events, durable=path is not None)
         self.posts = Posts(self._database, self.events)
+        self.idle = Idle(self._database, self.posts)
         self.books = Books(self._database)
         self.drops = 0
         """How often this process dropped promises: what was known may have to be promised anew."""
@@ -297,13 +299,6 @@ class Ledger:
                 "UPDATE promise SET due = ?, note = ? WHERE id = ? AND state = 2",
                 [(due, note, id_) for id_, note in notes],
             )
-
-    def quarantined(self, source: str, *, limit: int) -> list[Transfer]:
-        """List up to `limit` promises in quarantine."""
-        rows = self._database.rows(
-            f"SELECT {TRANSFER} FROM promise WHERE source = ? AND state = 5 LIMIT ?", (source, limit)
-        )
-        return [as_transfer(row) for row in rows]
 
     def retry(self, path: str | None, *, now: float) -> int:
         """Take one file (or all) out of quarantine, and end the wait of those that wait. Returns how many.
