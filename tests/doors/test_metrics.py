@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,12 +21,12 @@ from tidegate.doors.metrics import COUNTERS, MetricsDoor, message, metrics, tota
 from tidegate.errors import Unavailable
 from tidegate.ledger.posts import STORED_AT
 from tidegate.model import State
+from tidegate.policy import Hold
 from tidegate.routes.board import Picture, look
 from tidegate.view.snapshot import Snapshot, SourceReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 def picture(stored: int = 0, full_seconds: float | None = 90.4) -> Picture:
@@ -36,7 +38,10 @@ def picture(stored: int = 0, full_seconds: float | None = 90.4) -> Picture:
         ledger="disk",
         sources={
             "logs": SourceReport(
-                found=3, holds={"open": 2, "newest": 1}, free_bytes=5000, full_seconds=full_seconds
+                found=3,
+                holds={Hold.OPEN.value: 2, Hold.NEWEST.value: 1},
+                free_bytes=5000,
+                full_seconds=full_seconds,
             )
         },
         troubles={},
@@ -80,7 +85,7 @@ def report(standin: Any, connect: Any) -> Iterator[Callable[..., None]]:
 
 
 def test_gauges_say_how_it_is_and_counters_what_is_new() -> None:
-    first = {one.name: one.value for one in metrics(picture(5), totals(picture(5)))}
+    first = {one.name: one.value for one in metrics(picture(5), totals(picture(5))) if not one.reason}
     assert first == dict.fromkeys([name for name, _, _ in COUNTERS], 0) | {
         "BacklogFiles": 4,
         "BacklogBytes": 40,
@@ -108,6 +113,24 @@ def test_how_long_uploads_took_is_told_of_those_that_ended_meanwhile() -> None:
     assert "UploadDuration" not in {one.name for one in metrics(counted(5, 12_000), told)}
     (anew,) = [one for one in metrics(counted(1, 5), told) if one.name == "UploadDuration"]
     assert anew.value == 0.005
+
+
+def test_what_is_held_back_is_told_in_all_and_by_each_reason() -> None:
+    found = [one for one in metrics(picture(), {}) if one.name == "HoldFiles"]
+    assert [(one.value, one.reason) for one in found] == [(3, ""), (2, "Open"), (1, "Newest")]
+    dimensions = [message(one, "Plant", picture())["request"]["metricData"]["dimensions"] for one in found]
+    source = {"name": "Source", "value": "logs"}
+    assert dimensions == [
+        [source],
+        [source, {"name": "Reason", "value": "Open"}],
+        [source, {"name": "Reason", "value": "Newest"}],
+    ]
+
+
+def test_the_documentation_names_every_reason() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "ROUTES.md").read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith("| `HoldFiles`")]
+    assert re.findall(r"`(\w+)`", row)[2:] == [why.name.capitalize() for why in Hold]
 
 
 def test_what_is_not_known_is_not_told() -> None:

@@ -13,6 +13,7 @@ from tidegate.doors.door import Door
 from tidegate.errors import NotAllowed, TidegateError
 from tidegate.ledger.posts import STORED_AT
 from tidegate.model import State
+from tidegate.policy import Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,13 +44,17 @@ log = logging.getLogger(__name__)
 
 
 class Metric(NamedTuple):
-    """One value, of a source or ("") of the whole agent. `stands` is where what it counts is."""
+    """One value, of a source or ("") of the whole agent.
+
+    `stands` is where what it counts is; `reason` why what it counts is so, where there is more than one.
+    """
 
     source: str
     name: str
     value: float
     unit: str
     stands: Mapping[str, int] = MappingProxyType({})
+    reason: str = ""
 
 
 class MetricsDoor(Door):
@@ -121,7 +126,10 @@ def metrics(picture: Picture, told: Mapping[tuple[str, str], int]) -> Iterator[M
         age = 0.0 if oldest is None else max(0.0, picture.at - oldest)
         yield Metric(source, "OldestPendingAge", round(age, 1), "Seconds")
         yield Metric(source, "FilesQuarantined", tally.get(State.FAILED, (0, 0))[0], "Count")
-        yield Metric(source, "HoldFiles", sum(report.holds.values()) if report else 0, "Count")
+        holds = report.holds if report else {}
+        yield Metric(source, "HoldFiles", sum(holds.values()), "Count")
+        for why, count in holds.items():
+            yield Metric(source, "HoldFiles", count, "Count", reason=Hold(why).name.capitalize())
         if (stored_at := now.get(STORED_AT)) is not None:
             yield Metric(source, "LastSuccessAge", max(0.0, round(picture.at - stored_at)), "Seconds")
         if report and report.free_bytes is not None:
@@ -157,11 +165,17 @@ def _worth_telling(picture: Picture) -> list[str]:
 
 def message(metric: Metric, namespace: str, picture: Picture) -> dict[str, Any]:
     """Write a metric as the component takes it. The dimension coreName it adds itself."""
-    told = {
+    told: dict[str, Any] = {
         "metricName": metric.name,
         "value": metric.value,
         "unit": metric.unit,
         "timestamp": round(picture.at),
     }
-    source = {"dimensions": [{"name": "Source", "value": metric.source}]} if metric.source else {}
-    return {"request": {"namespace": namespace, "metricData": told | source}}
+    dimensions = [
+        {"name": name, "value": value}
+        for name, value in (("Source", metric.source), ("Reason", metric.reason))
+        if value
+    ]
+    if dimensions:
+        told["dimensions"] = dimensions
+    return {"request": {"namespace": namespace, "metricData": told}}
