@@ -134,7 +134,7 @@ def test_a_subscription_that_died_in_silence_is_made_again(standin, opened, clou
     assert standin.kill_subscriptions(f"{opened}/+/+") == 1
     eventually(lambda: is_open(standin, opened))
     assert standin.request(f"{opened}/statistics/get", {}, iot_core=cloud)[0] == "accepted"
-    assert "had died, and was made anew" in caplog.text
+    eventually(lambda: "had died, and was made anew" in caplog.text)
 
 
 def test_a_subscription_that_the_nucleus_ends_is_made_again_at_once(standin, door) -> None:
