@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -247,3 +247,50 @@ def test_its_load_tells_nothing_as_long_as_nothing_that_was_waited_for_has_happe
     desk.do(lambda: done.append(desk.hub.load))
     eventually(lambda: len(done) == 2)
     assert done == [0.0, 0.0]
+
+
+class LateAnswers:
+    """An epoll in which the answers to all come one by one, but first some time passes."""
+
+    def __init__(self, epoll: select.epoll, answer: Callable[[], None]) -> None:
+        self._epoll = epoll
+        self._answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        self._answer()
+        return self._epoll.poll(timeout)
+
+
+def test_answers_that_come_in_bursts_do_not_look_like_much_to_do() -> None:
+    now = 100.0
+    hub = Hub(lambda: now)
+    pairs = [socket.socketpair() for _ in range(8)]
+    loads: list[float] = []
+
+    def answer() -> None:
+        nonlocal now
+        if len(loads) % 8 == 0:
+            now += 0.4
+        pairs[len(loads) % 8][1].send(b"x")
+        loads.append(hub.load)
+
+    def job(ours: socket.socket) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal now
+            for _ in range(12):
+                wait(ours, select.POLLIN, 60)
+                ours.recv(1)
+                now += 0.02  # all together longer than is watched at least
+
+        return run
+
+    hub._epoll = LateAnswers(hub._epoll, answer)  # type: ignore[assignment]
+    jobs = [job(ours) for ours, _ in pairs]
+    hub.run(lambda: jobs.pop() if jobs else None, lambda: hub.close() if len(loads) == 96 else None)
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    assert 0 < max(loads) < 0.5

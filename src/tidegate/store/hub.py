@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 EXPIRY_SECONDS = 0.25
 """How late a wait may notice that its time is over."""
 WINDOW_SECONDS = 0.1
-"""For so long it is watched how much there is to do, before that is said."""
+LONGEST_WINDOW_SECONDS = 1.0
+TURNS = 4
+"""It is watched for so long how much there is to do, and until as much has come as if each that waits had
+gone on so often: answers that take long come in bursts, and between two of them there is nothing to do."""
 
 Result = TypeVar("Result")
 
@@ -186,6 +189,8 @@ class Hub:
     def _weigh(self, began: float, now: float) -> None:
         """Note how long there was nothing to do."""
         self._waited += now - began
-        if now >= self._window_at + WINDOW_SECONDS:
-            self.load = 1.0 - self._waited / (now - self._window_at) if self._went_on else 0.0
+        seconds = now - self._window_at
+        is_typical = self._went_on >= TURNS * len(self._waiting) or seconds >= LONGEST_WINDOW_SECONDS
+        if seconds >= WINDOW_SECONDS and is_typical:
+            self.load = 1.0 - self._waited / seconds if self._went_on else 0.0
             self._window_at, self._waited, self._went_on = now, 0.0, 0
