@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers import later, the_source, write
-from tidegate.flows import outdated
+from tidegate.flows.outdated import Outdated
 from tidegate.flows.scan import Scanner
 from tidegate.model import State
 
@@ -53,20 +53,16 @@ def test_a_file_that_is_overwritten_while_its_bucket_is_away_waits_once(root: Pa
     assert ledger.in_state("default", State.DROPPED) == 49
 
 
-def test_more_versions_than_are_looked_at_in_one_scan_are_let_go_of_all_the_same(
-    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outdated, "LOOKS", 2)
-    scanner = scanner_of(root, ledger)
-    for number in range(20):
-        for name in "abcde":
-            write(root / f"{name}.csv", f"version {number}")
-        scanner.scan(later())
-    scanner.scan(later())
-    assert waiting(ledger) < 20
-    scanner.scan(later())
-    for _ in range(10):
-        scanner.scan(later())
+def test_more_than_are_looked_at_at_once_are_let_go_of_all_the_same(root: Path, ledger: Ledger) -> None:
+    rounds = Outdated("default", ledger, looks=2)
+    paths = [write(root / f"{number}.csv") for number in range(100)]
+    scanner_of(root, ledger).scan(later())
+    assert rounds.let_go(100, now=time.time()) == []
+    for path in paths[5:]:
+        path.unlink()
+    assert 2 < len(rounds.let_go(5, now=time.time())) <= 40  # more wait than there are
+    for _ in range(5):
+        rounds.let_go(5, now=time.time())
     assert waiting(ledger) == 5
 
 
@@ -150,16 +146,12 @@ def test_a_quarantined_file_is_let_go_of_when_it_changes_and_its_new_version_is_
     assert [os.path.basename(transfer.body.path) for transfer in claimed(ledger)] == ["a.csv"]  # noqa: PTH119
 
 
-def test_also_the_last_of_many_in_quarantine_has_its_turn(
-    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outdated, "LOOKS", 2)
-    scanner = scanner_of(root, ledger)
+def test_also_the_last_of_many_in_quarantine_has_its_turn(root: Path, ledger: Ledger) -> None:
+    rounds = Outdated("default", ledger, looks=2)
     for number in range(9):
         write(root / f"{number}.csv")
-    scanner.scan(later())
+    scanner_of(root, ledger).scan(later())
     quarantine(ledger)
     (root / "8.csv").unlink()
-    for _ in range(6):
-        scanner.scan(later())
-    assert ledger.in_state("default", State.FAILED) == 8
+    dropped = [transfer for _ in range(6) for transfer in rounds.let_go(8, now=time.time())]
+    assert [transfer.target.key for transfer in dropped] == ["8.csv"]

@@ -22,32 +22,33 @@ if TYPE_CHECKING:
 LOOKS = 500
 """How many are looked at in one scan: some milliseconds."""
 
-MOST_LOOKS = 20 * LOOKS
-"""The same where more wait than there are files."""
+MOST_TIMES = 20
+"""So many times that at most, where more wait than there are files."""
 
 
 class Outdated:
     """Looks at some after each scan of a source, in rounds, so that each has its turn."""
 
-    def __init__(self, source: str, ledger: Ledger) -> None:
+    def __init__(self, source: str, ledger: Ledger, *, looks: int = LOOKS) -> None:
         self._source = source
         self._ledger = ledger
+        self._looks = looks
         self._waiting: Iterator[Transfer] = iter(())
         self._quarantined: Iterator[Transfer] = iter(())
 
     def let_go(self, found: int, *, now: float) -> list[Transfer]:
         """Drop those of the next ones that are outdated, and return them; `found` files are there."""
         excess = self._ledger.in_state(self._source, State.READY) - found
-        most = min(LOOKS + max(0, excess), MOST_LOOKS)
+        most = min(self._looks + max(0, excess), MOST_TIMES * self._looks)
         some = list(islice(self._waiting, most))
         if not some:
             self._waiting = self._ledger.idle.unsent(self._source)
             some = list(islice(self._waiting, most))
         dropped = self._drop(some, "changed or gone before it was sent", now)
-        some = list(islice(self._quarantined, LOOKS))
+        some = list(islice(self._quarantined, self._looks))
         if not some:
             self._quarantined = self._ledger.idle.quarantined(self._source)
-            some = list(islice(self._quarantined, LOOKS))
+            some = list(islice(self._quarantined, self._looks))
         return dropped + self._drop(some, "changed or gone while in quarantine", now)
 
     def _drop(self, some: list[Transfer], note: str, now: float) -> list[Transfer]:
