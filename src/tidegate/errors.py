@@ -34,6 +34,10 @@ class Refused(TidegateError):  # noqa: N818 - the vocabulary of the project
     """Something said no. A few more tries, then quarantine."""
 
 
+class NoRoom(Refused):
+    """It does not fit on the disk, or in a folder, at the moment."""
+
+
 class NotAllowed(Refused):
     """Somebody has not given us the right. It may come with the next deployment."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tidegate.config import DiskLimit
-from tidegate.disk.space import WINDOW_SECONDS, Forecast, Sample, Usage, excess, usage_of
+from tidegate.disk.space import WINDOW_SECONDS, Forecast, Room, Sample, Usage, excess, usage_of
+from tidegate.errors import NoRoom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +108,21 @@ def test_the_text_names_both_in_fitting_units(
 
 def test_a_full_disk_and_an_empty_backlog_are_called_so() -> None:
     assert seen((0, 1000, 10, 0), (100, 0, 0, 10)).text() == "disk full in about a minute, no backlog"
+
+
+def test_room_is_given_once_and_is_free_again_when_it_is_not_needed_any_more(tmp_path: Path) -> None:
+    most = int(usage_of(str(tmp_path)).free * 0.6)
+    room = Room(str(tmp_path), reserve=0)
+    with room.kept(most):
+        with pytest.raises(NoRoom, match=f"no room in {tmp_path} for {most} bytes"), room.kept(most):
+            pass
+        with room.kept(1):
+            pass
+    with room.kept(most):
+        pass
+
+
+def test_a_reserve_is_left_alone(tmp_path: Path) -> None:
+    room = Room(str(tmp_path), reserve=2 * usage_of(str(tmp_path)).free)
+    with pytest.raises(NoRoom), room.kept(1):
+        pass

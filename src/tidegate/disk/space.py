@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tidegate.errors import NoRoom
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tidegate.config import DiskLimit
 
 WINDOW_SECONDS = 600.0
@@ -47,6 +53,32 @@ def usage_of(folder: str) -> Usage:
         free=status.f_bavail * block,
         block=block,
     )
+
+
+class Room:
+    """Keeps room on the disk of a folder for files that are being written. Safe to use from any thread."""
+
+    def __init__(self, folder: str, *, reserve: int) -> None:
+        """`reserve` bytes stay free."""
+        self._folder = folder
+        self._reserve = reserve
+        self._lock = threading.Lock()
+        self._kept = 0
+
+    @contextmanager
+    def kept(self, size: int) -> Iterator[None]:
+        """Keep so many bytes for the block. Raises NoRoom where there are less, and OSError."""
+        with self._lock:
+            usage = usage_of(self._folder)
+            free = usage.free - self._kept - self._reserve
+            if (usage.used or usage.free) and size > free:  # some file systems know nothing of their room
+                raise NoRoom(f"there is no room in {self._folder} for {size} bytes more")
+            self._kept += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._kept -= size
 
 
 def excess(limit: DiskLimit, usage: Usage) -> int:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tidegate.config import Verify
-from tidegate.disk.space import usage_of
+from tidegate.disk.space import Room
 from tidegate.disk.target import mark_of
 from tidegate.errors import Refused
-from tidegate.restore.proof import Proof
 from tidegate.spool.spool import RESERVE
+from tidegate.store.pieces import bring_rest, show
+from tidegate.store.proof import Proof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tidegate.carry.direct.throttle import Throttle
     from tidegate.config import Download
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 SMALL_BYTES = 2**20
 """Up to this size one request brings an object and what proves it."""
 
-LEAST_PIECE, MOST_PIECE = 64 * 2**10, 4 * 2**20
-_QUICK_SECONDS, _SLOW_SECONDS = 0.25, 1.0
-
 
 class Wrong(Refused):
     """What came is not what S3 says that it has. It was thrown away."""
@@ -37,10 +33,6 @@ class Wrong(Refused):
 
 class Moved(Refused):
     """It is not the object any more that was listed."""
-
-
-class NoRoom(Refused):
-    """The disk is too full for it now."""
 
 
 class Bringer:
@@ -60,8 +52,7 @@ class Bringer:
         self._target = target
         self._throttle = throttle
         self._steady = steady
-        self._lock = threading.Lock()
-        self._claimed = 0
+        self._room = Room(target.root, reserve=RESERVE.free_bytes or 0)
 
     def bring(self, wanted: Listed, check: Callable[[], None]) -> tuple[str, str, str]:
         """Bring an object. Returns the name of the part that it is now, its ETag, and its mark.
@@ -70,7 +61,7 @@ class Bringer:
         Refused for what cannot be had so, with the reason, and what asking S3 and the disk raise.
         """
         name = self.part_of(wanted)
-        with self._room(wanted.size):
+        with self._room.kept(wanted.size):
             if wanted.size <= SMALL_BYTES:
                 stored, mark = self._bring_whole(wanted, name, check)
             else:
@@ -87,7 +78,7 @@ class Bringer:
         stored = self._library.stored(self._settings.bucket, wanted.key)
         proof = self._proof(wanted.key, stored)
         with self._target.opened(path) as descriptor:
-            _show(descriptor, proof, os.fstat(descriptor).st_size, check)
+            show(descriptor, proof, os.fstat(descriptor).st_size, check)
         return stored.etag == wanted.etag and bool(proof.holds())
 
     def _bring_whole(self, wanted: Listed, name: str, check: Callable[[], None]) -> tuple[Stored, str]:
@@ -101,23 +92,21 @@ class Bringer:
             return stored, self._finish(file.fileno(), name, proof, stored)
 
     def _bring_pieces(self, wanted: Listed, name: str, check: Callable[[], None]) -> tuple[Stored, str]:
-        archive, bucket, key = self._library.archive, self._settings.bucket, wanted.key
+        bucket, key = self._settings.bucket, wanted.key
         stored = self._library.stored(bucket, key)
         if stored.etag != wanted.etag:
             raise Moved("another object has taken its place just now")
         proof = self._proof(key, stored)
-        size, length = stored.size or 0, LEAST_PIECE * 4
         with self._target.part(name, more=True) as file:
-            at = _show(file.fileno(), proof, min(size, os.fstat(file.fileno()).st_size), check)
-            file.truncate(at)
-            while at < size:
-                end = min(size, at + length)
-                length = self._next_length(length, self._meter(end - at, check))
-                data = archive.piece(bucket, key, "", stored.etag, at, end)
-                file.write(data)
-                proof.update(data)
-                at = end
-            file.flush()
+            bring_rest(
+                file,
+                self._library.archive,
+                (bucket, key, ""),
+                stored,
+                proof,
+                take=lambda count: self._meter(count, check),
+                check=check,
+            )
             return stored, self._finish(file.fileno(), name, proof, stored)
 
     def _proof(self, key: str, stored: Stored) -> Proof:
@@ -142,37 +131,3 @@ class Bringer:
         while count > 0:
             count -= self._throttle.take(count, self._settings.priority, check)
         return self._steady() - began
-
-    def _next_length(self, length: int, seconds: float) -> int:
-        """Ask for so much that a limit is kept from moment to moment, with few requests."""
-        if seconds > _SLOW_SECONDS:
-            return max(LEAST_PIECE, length // 2)
-        return min(MOST_PIECE, length * 2) if seconds < _QUICK_SECONDS else length
-
-    @contextmanager
-    def _room(self, size: int) -> Iterator[None]:
-        """Keep so much of the disk for the block. Raises NoRoom where there is less."""
-        with self._lock:
-            usage = usage_of(self._target.root)
-            free = usage.free - self._claimed - (RESERVE.free_bytes or 0)
-            if (usage.used or usage.free) and size > free:
-                raise NoRoom(f"no room in {self._target.root} for {size} bytes more")
-            self._claimed += size
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._claimed -= size
-
-
-def _show(descriptor: int, proof: Proof, size: int, check: Callable[[], None]) -> int:
-    """Let the proof see the beginning of a file. Returns how many bytes that were."""
-    at = 0
-    while at < size:
-        check()
-        data = os.pread(descriptor, min(MOST_PIECE, size - at), at)
-        if not data:
-            break
-        proof.update(data)
-        at += len(data)
-    return at

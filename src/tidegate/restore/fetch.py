@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidegate.disk.space import Room
 from tidegate.disk.target import Target
-from tidegate.errors import Refused, Unavailable
+from tidegate.errors import NoRoom, Refused, Unavailable
 from tidegate.restore.crew import together
 from tidegate.restore.nouns import State
-from tidegate.restore.proof import Proof
 from tidegate.store.errors import Kind, S3Error
+from tidegate.store.pieces import LEAST_PIECE, MOST_PIECE, bring_rest
+from tidegate.store.proof import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from tidegate.restore.journal import Journal, Sheet
     from tidegate.restore.nouns import Spec
     from tidegate.store.archive_calls import Archive
-    from tidegate.store.stored import Stored
 
-MOST_PIECE, LEAST_PIECE = 4 * 2**20, 64 * 1024
 PARTIAL = ".tidegate-restore"
 HANDS = 4
 
@@ -41,10 +40,6 @@ _TRIES = 3
 
 class _Halt(Exception):  # noqa: N818 - it is a wish
     """The run is broken off; another one goes on with the file."""
-
-
-class _NoRoom(Exception):  # noqa: N818 - it is a state
-    """The file does not fit at the moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +85,8 @@ class Fetcher:
         self._target = Target(self._folder, PARTIAL)
         self._lock = threading.Lock()
         self._free_at = 0.0
-        self._used: int | None = None
+        self._room = Room(self._folder, reserve=self._spec.reserve)
+        self._used = 0
         self._halt = threading.Event()
         self.trouble = ""
         self.unproven = 0
@@ -104,7 +100,6 @@ class Fetcher:
         self._target.prepare()
         self._halt.clear()
         self.trouble = ""
-        self._claimed = 0
         self._used = self._measure()
         self._until = self._steady() + seconds
         self._items = self._ready(states)
@@ -153,7 +148,7 @@ class Fetcher:
             try:
                 if self._fetch(sheet, at):
                     return State.FETCHED, ("", "")
-            except (_Halt, _NoRoom, Unavailable) as error:
+            except (_Halt, NoRoom, Unavailable) as error:
                 return None, ("", str(error))
             except Refused as error:
                 return State.FAILED, ("InvalidKey", str(error))
@@ -168,19 +163,18 @@ class Fetcher:
 
     def _fetch(self, sheet: Sheet, at: int) -> bool:
         """Bring one object here. Tells whether it is right; a wrong one is thrown away."""
-        bucket, key, version = sheet.bucket, sheet.keys[at], sheet.version(at)
-        stored = self._archive.stored(bucket, key, version)
-        proof = Proof.of(self._archive, bucket, key, version, stored)
-        part = self._part(bucket, key, version, stored.etag)
-        self._claim(stored.size or 0, part)
-        with self._target.part(part, more=True) as file:
-            file.seek(0)
-            begun = _rehash(file.fileno(), proof, stored.size or 0)
-            file.truncate(begun)
-            for data in self._pieces(bucket, key, version, stored, begun):
-                file.write(data)
-                proof.update(data)
-            file.flush()
+        bucket, key, version = name = sheet.bucket, sheet.keys[at], sheet.version(at)
+        stored = self._archive.stored(*name)
+        proof = Proof.of(self._archive, *name, stored)
+        part = self._part(*name, stored.etag)
+        more = max(0, (stored.size or 0) - self._target.begun(part))
+        limit = self._spec.bandwidth
+        length = int(min(MOST_PIECE, max(LEAST_PIECE, limit / 4))) if limit else MOST_PIECE
+        with self._room.kept(more), self._target.part(part, more=True) as file:
+            self._count(more)
+            bring_rest(
+                file, self._archive, name, stored, proof, take=self._meter, check=self._check, length=length
+            )
             os.fsync(file.fileno())
         verdict = proof.holds()
         if verdict is False:
@@ -196,38 +190,28 @@ class Fetcher:
         name = sha256(f"{bucket}\0{key}\0{version}\0{etag}".encode()).hexdigest()
         return f"{self._mark}-{name}"
 
-    def _pieces(self, bucket: str, key: str, version: str, stored: Stored, begun: int) -> Iterator[bytes]:
-        size = stored.size or 0
-        limit = self._spec.bandwidth
-        length = int(min(MOST_PIECE, max(LEAST_PIECE, limit / 4))) if limit else MOST_PIECE
-        for start in range(begun, size, length):
-            end = min(size, start + length)
-            self._meter(end - start)
-            if self._halt.is_set():
-                raise _Halt
-            yield self._archive.piece(bucket, key, version, stored.etag, start, end)
+    def _check(self) -> None:
+        if self._halt.is_set():
+            raise _Halt
 
-    def _meter(self, count: int) -> None:
-        """Wait until so many bytes may come."""
+    def _meter(self, count: int) -> float:
+        """Wait until so many bytes may come. Returns how long that was, in seconds."""
         if not self._spec.bandwidth:
-            return
+            return 0.0
         with self._lock:
             now = self._steady()
             moment = max(self._free_at, now)
             self._free_at = moment + count / self._spec.bandwidth
         self._halt.wait(moment - now)
+        self._check()
+        return moment - now
 
-    def _claim(self, size: int, part: str) -> None:
-        """Raise `_NoRoom` if the object does not fit at the moment."""
+    def _count(self, more: int) -> None:
+        """Raise NoRoom if the folder may not have so many bytes more."""
         with self._lock:
-            more = size - self._target.begun(part)
-            free = shutil.disk_usage(self._folder).free - self._claimed
-            if more > free - self._spec.reserve:
-                raise _NoRoom(f"there is no room for {size} bytes in {self._folder}")
-            if self._spec.room and (self._used or 0) + more > self._spec.room:
-                raise _NoRoom(f"{self._folder} holds as much as it may")
-            self._claimed += more
-            self._used = (self._used or 0) + more
+            if self._spec.room and self._used + more > self._spec.room:
+                raise NoRoom(f"{self._folder} holds as much as it may")
+            self._used += more
 
     def _measure(self) -> int:
         """How many bytes are in the folder; 0 where nobody wants to know."""
@@ -263,14 +247,3 @@ def local_name(bucket: str, key: str, version: str) -> str:
     if version:
         names[-1] += f"%40{version}"
     return "/".join([*([_UNFIT.get(bucket, bucket)] if bucket else []), *names])
-
-
-def _rehash(descriptor: int, proof: Proof, size: int) -> int:
-    """Let the proof see what is there already, as far as that is whole; return how many bytes that is."""
-    there = min(os.fstat(descriptor).st_size, size)
-    at = 0
-    while at < there:
-        data = os.pread(descriptor, min(LEAST_PIECE, there - at), at)
-        proof.update(data)
-        at += len(data)
-    return at
