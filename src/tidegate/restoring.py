@@ -11,13 +11,14 @@ import io
 import logging
 import threading
 import uuid
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from tidegate.errors import Locked, NotAllowed, TidegateError
+from tidegate.errors import Locked, NotAllowed, TidegateError, Unavailable
 from tidegate.loop import Loop
 from tidegate.restore.connect import SETTINGS, connect
 from tidegate.restore.jobs import Jobs, NoSuchJob, NothingWritten, check
@@ -45,6 +46,10 @@ SLICE_SECONDS = 1.0
 
 KEPT_SECONDS = 30 * 86_400.0
 """How long after its order a job that is over can still be asked about."""
+
+MOST_UNDER_WAY, MOST_OVER = 100, 1000
+"""So many jobs go on at a time, and so many that are over can be asked about: whoever asks in a loop shall
+neither fill the memory nor the disk."""
 
 _AGAIN_SECONDS = 60.0
 _WORDS = 300
@@ -95,15 +100,21 @@ class Restoring:
         clock: Clock,
         *,
         poll: float = 0.0,
+        most: tuple[int, int] = (MOST_UNDER_WAY, MOST_OVER),
     ) -> None:
-        """`folder` is the work directory. `poll` is the most seconds between two looks; 0: up to the tier."""
+        """`folder` is the work directory. `poll` is the most seconds between two looks; 0: up to the tier.
+
+        `most` jobs are under way, and known when they are over.
+        """
         self._settings = settings
         self._environment = environment
         self._clock = clock
         self._poll = poll
         self._jobs = Jobs(folder, environment=environment, clock=clock)
         self._busy: dict[str, _Busy] = {}
+        self._most_under_way, self._most_over = most
         self._over: set[str] = set()
+        self._remembered: deque[str] = deque()  # those of them that were made here, the oldest first
         self._later: dict[str, float] = {}
         self._ordering = threading.Lock()
         self._when = threading.Lock()  # of what is due
@@ -133,7 +144,8 @@ class Restoring:
         """Write a job down and return its name.
 
         Raises `NotAllowed` for what the configuration does not allow, `ConfigFaults` for what cannot be
-        ordered, `Different` for a token of another order, and what reading a manifest raises.
+        ordered, `Different` for a token of another order, `Unavailable` while too many jobs are under way,
+        and what reading a manifest raises.
         """
         spec = self._spec(wanted)
         check(spec)
@@ -143,6 +155,8 @@ class Restoring:
         with self._ordering, ExitStack() as stack:
             if self._is_there(spec):
                 return spec.id
+            if sum(name not in self._over for name in self._jobs.names()) >= self._most_under_way:
+                raise Unavailable(f"{self._most_under_way} jobs are under way already")
             self._jobs.create(spec, self._rows(wanted, spec, stack) if spec.listed else None)
         self._wake()
         return spec.id
@@ -218,6 +232,7 @@ class Restoring:
         if wait is None:
             self._busy.pop(name).stack.close()
             self._over.add(name)
+            self._remember(name)
         else:
             with self._when:
                 if busy.due > now:
@@ -236,9 +251,11 @@ class Restoring:
             if phase is Phase.READING:
                 return  # it is being written down
             if is_over or not ours:
-                if is_over and ours and age > KEPT_SECONDS:
-                    self._jobs.forget(name)
                 self._over.add(name)
+                if is_over and ours and age > KEPT_SECONDS:
+                    self._forget(name)
+                elif is_over and ours:
+                    self._remember(name)
                 return
             run = stack.enter_context(self._jobs.running(name, {KIND: self}, slice_seconds=SLICE_SECONDS))
             self._busy[name] = _Busy(stack, run)
@@ -248,6 +265,17 @@ class Restoring:
             if not again:
                 return  # another process may be writing it down
             log.error("the job %s cannot be run: %s", name, error)  # noqa: TRY400
+
+    def _remember(self, name: str) -> None:
+        """Keep what is known of a job that is over; forget the first of too many."""
+        self._remembered.append(name)
+        if len(self._remembered) > self._most_over:
+            self._forget(self._remembered.popleft())
+
+    def _forget(self, name: str) -> None:
+        self._jobs.forget(name)
+        self._over.discard(name)
+        self._later.pop(name, None)
 
     def _let_go(self) -> None:
         """Let others run the jobs."""

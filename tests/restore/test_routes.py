@@ -23,7 +23,7 @@ from tidegate.doors.asking import NoAgent, ask
 from tidegate.errors import ConfigFaults, Unavailable
 from tidegate.restore.journal import Journal
 from tidegate.restore.nouns import Phase
-from tidegate.restoring import KEPT_SECONDS, Restoring
+from tidegate.restoring import KEPT_SECONDS, MOST_OVER, MOST_UNDER_WAY, Restoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ class Device:
     def __init__(self, agent: AgentRig, glacier: GlacierStandIn) -> None:
         self.agent = agent
         self.glacier = glacier
+        self.most = MOST_UNDER_WAY, MOST_OVER
         self.restoring: Restoring
         self.begin()
 
@@ -53,6 +54,7 @@ class Device:
             KEYS,
             VirtualClock(self.glacier),
             poll=0.05,  # type: ignore[arg-type]
+            most=self.most,
         )
         site = self.agent.routes._site
         assert site
@@ -251,6 +253,36 @@ def test_a_job_that_is_over_is_forgotten_after_a_month(tmp_path: Path) -> None:
         one.begin()
         eventually(lambda: one.restoring.names() == [])
         assert one.say("restore/get", job=job)["code"] == "NotFound"
+
+
+def test_more_jobs_than_can_be_under_way_are_refused_until_one_is_over(tmp_path: Path) -> None:
+    with device(tmp_path) as one:
+        one.end()
+        one.most = 2, 9
+        one.begin()
+        one.glacier.populate("archive", 2)
+        first, second = one.post(clientToken="a"), one.post(clientToken="b")
+        reply = one.say("restore/post", bucket="archive", clientToken="c")
+        assert (reply["status"], reply["message"]) == (503, "2 jobs are under way already; ask again later")
+        assert one.post(clientToken="a") == first  # which is there
+        assert one.say("restore/cancel/post", job=second)["status"] == 200
+        eventually(lambda: one.say("restore/post", bucket="archive", clientToken="c")["status"] == 200)
+
+
+def test_of_many_jobs_that_are_over_the_first_are_forgotten(tmp_path: Path) -> None:
+    with device(tmp_path) as one:
+        one.end()
+        one.most = 9, 2
+        one.begin()
+        jobs = []
+        for number in range(4):
+            jobs.append(one.post(keys=[f"not there {number}"]))
+            eventually(lambda: one.status(jobs[-1]) == "Failed")
+        eventually(lambda: one.restoring.names() == jobs[2:])
+        one.end()
+        one.most = 9, 1
+        one.begin()
+        eventually(lambda: one.restoring.names() == jobs[3:])
 
 
 def test_nothing_is_restored_unless_the_configuration_says_so(tmp_path: Path) -> None:
