@@ -132,6 +132,9 @@ class Agent:
         self._ledger.recover(now=self._clock.wall(), busy=busy)
         sweep(self._spool, self._ledger)
         self._health.keep_to(self._parts())
+        if paused := sorted(self._ledger.orders.paused):
+            whom = ", ".join(paused) if all(paused) else "everything"
+            log.warning("paused: %s; `tidegate resume` has it sent again", whom)
         for loop in self._loops():
             loop.start()
         for download in self._downloads:
@@ -198,12 +201,15 @@ class Agent:
         )
 
     def is_settled(self) -> bool:
-        """Every source has been scanned and nothing is left to be done for what was promised."""
-        now = self._clock.wall()
+        """Every source has been scanned and nothing is left to be done for what was promised.
+
+        What somebody has paused is not waited for.
+        """
+        now, is_paused = self._clock.wall(), self._ledger.orders.is_paused
         return (
             len(self._scans) == len(self._config.sources)
             and not self._leftovers
-            and all(download.is_done for download in self._downloads)
+            and all(download.is_done or is_paused(download.name) for download in self._downloads)
             and not any(
                 self._ledger.unfinished(source.name, retention_seconds=source.delete_after_seconds, now=now)
                 for source in (*self._config.sources, *self._posted)
@@ -217,11 +223,16 @@ class Agent:
         return missing + sum(self._ledger.in_state(source.name, State.FAILED) for source in sources)
 
     def held(self) -> int:
-        """Count the files that are held back, or stored but not yet let go."""
+        """Count the files that are held back or paused, or stored but not yet let go."""
         waiting = sum(
             self._ledger.in_state(source.name, State.STORED)
             for source in self._config.sources
             if not source.delete_after_seconds
+        )
+        waiting += sum(
+            self._ledger.in_state(source.name, State.READY)
+            for source in (*self._config.sources, *self._posted)
+            if self._ledger.orders.is_paused(source.name)
         )
         return waiting + sum(scan.holds.total() for _, scan in list(self._scans.values()))
 
@@ -284,10 +295,10 @@ class Agent:
                 sent += dispatch(
                     source.name, self._carriers[name], self._ledger, now=now, newest_first=newest_first
                 )
-                error = None
+                reason = self._carriers[name].away(source.name)
             except Unavailable as err:  # the other sources go on
-                error = err
-            self._health.tell(f"dispatch {source.name}", error)
+                reason = str(err)
+            self._health.tell(f"dispatch {source.name}", Unavailable(reason) if reason else None)
         return 0 if sent else IDLE_SECONDS
 
     def _has_nothing(self, source: Source) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +17,6 @@ from tidegate.doors.asking import NoAgent, ask
 from tidegate.errors import Unavailable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Mapping
 
 SECONDS = 30.0
@@ -81,10 +82,10 @@ def _json(command: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 600:
-        raise ValueError(text)
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := int(text)) <= 600:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 600")
 
 
 def _token() -> dict[str, str]:

@@ -113,7 +113,7 @@ def end_as_told() -> None:
 def default_work_dir() -> Path:
     """Return $TIDEGATE_WORK_DIR, in Greengrass the component's own folder, else one in the user's home."""
     if folder := os.environ.get("TIDEGATE_WORK_DIR"):
-        return Path(folder)
+        return workdir.as_folder(folder)
     if in_greengrass():
         return Path.cwd()
     return Path.home() / ".local" / "state" / "tidegate"
@@ -439,6 +439,7 @@ class App:
         return None
 
     def _write_snapshot(self, agent: Agent, *, in_memory: bool) -> None:
-        snapshot = dataclasses.replace(agent.snapshot(), ledger="memory" if in_memory else "disk")
+        ledger = "memory" if in_memory else "disk"
+        snapshot = dataclasses.replace(agent.snapshot(), ledger=ledger, faults=self._routes.known_faults)
         with contextlib.suppress(OSError):  # a full disk must not stop delivery
             write(snapshot, self._folder)

@@ -32,7 +32,7 @@ exit codes:
   1    some files failed (run --once)
   2    the command or the configuration is wrong
   3    no such file, or no agent ever ran here
-  4    some files are held back (run --once)
+  4    some files are held back or paused, or nothing is configured yet (run --once)
   5    time ran out, or the way to S3 is not available (run --once)
   6    the nucleus is gone: it has to start the component anew
   11   another agent owns the work directory"""
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--work-dir",
-        type=lambda written: Path(written).absolute(),
+        type=workdir.as_folder,
         default=app.default_work_dir(),
         metavar="DIR",
         help="the agent's own folder (default: $TIDEGATE_WORK_DIR, else %(default)s)",
@@ -165,19 +165,26 @@ def _add_mending(commands: Any, shared: argparse.ArgumentParser) -> None:
         _check_config,
         "check a configuration",
         "tidegate check-config my.yaml",
+        "exit codes:\n  0    it is good\n  2    it has faults, or cannot be read",
     )
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration, as YAML")
 
 
 def _command(
-    commands: Any, shared: argparse.ArgumentParser | None, name: str, command: Any, does: str, example: str
+    commands: Any,
+    shared: argparse.ArgumentParser | None,
+    name: str,
+    command: Any,
+    does: str,
+    example: str,
+    codes: str = EXIT_CODES,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         parents=[shared] if shared else [],
         help=does,
         description=f"{does[0].upper()}{does[1:]}.",
-        epilog=f"example:\n  {example}\n\n{EXIT_CODES}",
+        epilog=f"example:\n  {example}\n\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=command)
@@ -185,10 +192,10 @@ def _command(
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
+    with contextlib.suppress(ValueError):
+        if (value := float(text)) >= 0:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; write for example 60")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -204,6 +211,10 @@ def _run(options: argparse.Namespace) -> int:
         raw = watched.load()
         config = parse(raw)
     set_up(config.log_level, config.log_format)
+    if options.once and config.home and not (config.sources or config.downloads or config.sockets):
+        print("the mothership has not configured this device yet, so no source runs;", file=sys.stderr)
+        print("leave --once out until it has: a single pass does not call it", file=sys.stderr)
+        return 4
     agent = app.App(
         config,
         options.work_dir,
@@ -266,8 +277,7 @@ def _explain(options: argparse.Namespace) -> int:
     if books is None and config is None:
         return 3
     entries = books.promises(path) if books else []
-    pauses = books.pauses() if books else []
-    answer = render.explanation(path, findings, entries, pauses, read(options.work_dir), now=clock.wall())
+    answer = render.explanation(path, findings, entries, books, read(options.work_dir), now=clock.wall())
     print(json.dumps(answer, indent=2) if options.json else render.explained(answer))
     return 0 if entries or os.path.lexists(path) else 3
 

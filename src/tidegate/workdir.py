@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import LedgerLost, Locked
@@ -15,9 +16,13 @@ from tidegate.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+
+def as_folder(written: str) -> Path:
+    """Return the folder that is meant from here, without `..`: paths in configurations have none, either."""
+    return Path(os.path.abspath(written))  # noqa: PTH100 - without following links
 
 
 def ledger_path(folder: Path) -> Path:

@@ -40,7 +40,7 @@ def told(shop: Shop, path: Path, cycles: dict[str, Any] | None = None) -> str:
     )
     snapshot = {"sources": {"default": (cycles or SOON) | {"cycles": True}}}
     entries = shop.ledger.books.promises(str(path))
-    answer = render.explanation(str(path), findings, entries, [], snapshot, now=later(60).wall)
+    answer = render.explanation(str(path), findings, entries, None, snapshot, now=later(60).wall)
     return render.explained(answer)
 
 

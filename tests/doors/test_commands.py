@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.helpers import environment, eventually, write
-from tests.standins.faulty_s3 import FaultyS3
+from tests.standins.faulty_s3 import Fault, FaultyS3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +86,9 @@ class Agent:
         assert found.returncode == 0, found.stderr
         return json.loads(found.stdout)
 
+    def logged(self, words: str) -> int:
+        return self._log.read_text().count(words)
+
     @property
     def _where(self) -> tuple[str, str]:
         return "--work-dir", str(self.work)
@@ -122,9 +125,44 @@ def test_a_pause_lasts_over_a_restart_until_resumed(agent) -> None:
     eventually(lambda: agent.says("statistics")["backlog"]["files"] == 1, SECONDS)
     assert path.exists()
     assert "paused" in agent.run("statistics").stdout.decode()
+    assert "paused (tidegate resume sends again):\n  logs\n" in agent.run("status").stdout.decode()
+    assert (
+        "its source is paused: tidegate resume sends again" in agent.run("explain", str(path)).stdout.decode()
+    )
+    assert agent.logged("paused: everything; `tidegate resume` has it sent again")
     assert agent.run("resume", "--source", "logs").returncode == 2  # all are paused, not only this one
     assert agent.run("resume").stdout == b"all sources resumed\n"
     eventually(lambda: not path.exists(), SECONDS)
+
+
+def test_a_faulty_change_of_the_configuration_is_seen_by_status(agent) -> None:
+    agent.start()
+    config = agent._config.read_text()
+    agent._config.write_text(config + "Intervall: 7\n")
+    fault = "faults of the configuration; the last good one is used:\n  Intervall: "
+    eventually(lambda: fault in agent.run("status").stdout.decode(), SECONDS)
+    agent._config.write_text(config)
+    eventually(lambda: fault not in agent.run("status").stdout.decode(), SECONDS)
+
+
+def test_that_it_works_again_is_said_when_s3_has_answered_and_not_when_it_is_tried(tmp_path) -> None:
+    away = True
+    with FaultyS3(lambda _: Fault(answer=b"", take=0, cut=0, reset=True) if away else None) as s3:
+        agent = Agent(tmp_path, s3)
+        try:
+            agent.start()
+            paths = [write(agent.data / f"{name}.csv") for name in "abcde"]
+            eventually(lambda: agent.logged("nothing is lost, and it is tried without end"), SECONDS)
+            before = len(s3.seen)
+            eventually(lambda: len(s3.seen) > before, SECONDS)  # it was tried whether it works
+            assert agent.logged("nothing is lost, and it is tried without end") == 1
+            assert agent.logged("it works again") == 0
+            away = False
+            assert agent.run("retry", "--all").returncode == 0
+            eventually(lambda: not any(path.exists() for path in paths), SECONDS)
+            eventually(lambda: agent.logged("it works again") == 1, SECONDS)
+        finally:
+            agent.close()
 
 
 def test_an_object_is_posted_from_a_file_of_a_source_from_any_file_and_from_the_input(

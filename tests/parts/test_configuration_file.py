@@ -57,6 +57,21 @@ def test_what_is_no_path_is_left_for_the_parser_to_judge() -> None:
         parse(Extension().expand({"ConfigurationFile": "relative.yaml", "PathName": "/a/*"}))
 
 
+def test_a_file_that_stays_away_is_told_once_and_read_when_it_is_back(tmp_path: Path) -> None:
+    main = tmp_path / "main.yaml"
+    main.write_text("Interval: 5")
+    watched = Watched(main)
+    watched.load()
+    main.rename(tmp_path / "away.yaml")
+    assert [watched.changed() for _ in range(9)] == [None] * 9
+    with pytest.raises(ConfigFaults, match=r"main\.yaml is gone; put it back"):
+        watched.changed()
+    assert [watched.changed() for _ in range(20)] == [None] * 20
+    (tmp_path / "away.yaml").rename(main)
+    assert watched.changed() == {"Interval": 5}
+    assert watched.changed() is None
+
+
 def test_a_change_of_either_file_is_noticed_once(tmp_path: Path, more: Path) -> None:
     main = tmp_path / "main.yaml"
     main.write_text(yaml.safe_dump(named(more, PathName="/data/*", BucketName="bucket")))

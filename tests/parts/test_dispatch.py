@@ -62,6 +62,9 @@ class Cart:
     def close(self) -> None:
         pass
 
+    def away(self, _: str) -> str:
+        return ""
+
     def troubles(self) -> dict[str, str]:
         return {}
 

@@ -83,6 +83,9 @@ class Memory:
     def close(self) -> None:
         pass
 
+    def away(self, _: str) -> str:
+        return ""
+
     def troubles(self) -> dict[str, str]:
         return {}
 

@@ -240,6 +240,59 @@ def test_a_pass_without_stream_manager_ends_with_5_when_its_time_is_over(lonely:
     assert "waits to be sent" in explained
 
 
+def test_a_pass_does_not_wait_for_what_is_paused_and_ends_with_4(site: Site) -> None:
+    site.configure(Carrier="Direct")
+    with site.running():
+        assert site.command("pause").returncode == 0
+    path = write(site.root / "a.csv", age=100)
+    said = site.once()
+    assert said.returncode == 4
+    assert "paused: everything; `tidegate resume` has it sent again" in said.stderr + said.stdout
+    assert path.exists()
+    assert site.status()["paused_sources"] == ["default"]
+
+
+def test_a_pass_of_a_device_that_its_mothership_has_not_configured_says_so_and_ends_with_4(
+    site: Site, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o600)
+    site.configure(Home={"Url": "https://home.example.com/ingestor", "TokenFile": str(token)})
+    path = write(site.root / "a.csv", age=100)
+    said = site.once()
+    assert (said.returncode, path.exists()) == (4, True)
+    assert "the mothership has not configured this device yet, so no source runs" in said.stderr
+
+
+def test_a_work_directory_may_be_named_from_here(site: Site, tmp_path: Path) -> None:
+    site.configure(HoldBack="None")
+    path = write(site.root / "a.csv", age=100)
+    (tmp_path / "here").mkdir()
+    run = [
+        sys.executable,
+        "-m",
+        "tidegate",
+        "run",
+        "--config",
+        str(site.config),
+        "--once",
+        "--work-dir",
+        "../w",
+    ]
+    env = site.environment() | {"TIDEGATE_WORK_DIR": "../x"}
+    said = subprocess.run(run, cwd=tmp_path / "here", env=env, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert not path.exists()
+    assert (tmp_path / "w" / "ledger.db").exists()
+    write(site.root / "b.csv", age=100)
+    said = subprocess.run(
+        run[:-2], cwd=tmp_path / "here", env=env, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "x" / "ledger.db").exists()
+
+
 def test_a_bucket_that_was_missing_is_tried_at_once_by_the_next_pass(site: Site, endpoint: str) -> None:
     site.configure(BucketName="made-later")
     path = write(site.root / "a.csv")

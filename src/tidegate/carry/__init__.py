@@ -64,6 +64,9 @@ class Carrier(Protocol):
     def close(self) -> None:
         """Let go of everything. What was handed over is settled by the next one on this ledger."""
 
+    def away(self, source: str) -> str:
+        """Why nothing gets through for this source as far as is known; "" if it does, or nobody knows."""
+
     def troubles(self) -> dict[str, str]:
         """Lanes that do not get on, and why."""
 

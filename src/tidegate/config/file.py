@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _EXTENSION = "configurationfile"
+_LOOKS = 10
+"""So often in a row a file has to be missing before that is told: an editor may just be replacing it."""
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -64,6 +66,7 @@ class Watched:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mark: _Mark | None = None
+        self._missing = 0
         self._extension = Extension()
 
     def load(self) -> dict[str, object]:
@@ -72,8 +75,15 @@ class Watched:
         return self._extension.expand(load(self._path))
 
     def changed(self) -> dict[str, object] | None:
-        """Read it if it is another version than the last one looked at; else None. Raises ConfigFaults."""
+        """Read it if it is another version than the last one looked at; else None.
+
+        Raises ConfigFaults, also once if it stays away.
+        """
         mark = _look(self._path)
+        self._missing = 0 if mark else self._missing + 1
+        if self._missing == _LOOKS:
+            self._mark = None  # when it is back it is read, whatever it is
+            raise ConfigFaults([f"{self._path} is gone; put it back"])
         if mark is None or (mark == self._mark and not self._extension.has_changed()):
             return None
         return self.load()

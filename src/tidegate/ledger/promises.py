@@ -357,16 +357,18 @@ class Ledger:
             cursor.run("DELETE FROM position WHERE carrier = ?", (carrier,))
 
     def unfinished(self, source: str, *, retention_seconds: float, now: float) -> int:
-        """Count the promises that are yet to be stored, or whose files are due to be let go in seconds."""
-        ((ready_or_sent,),) = self._database.rows(
-            "SELECT ifnull(sum(files), 0) FROM tally WHERE source = ? AND state IN (0, 1)", (source,)
-        )
+        """Count the promises that are yet to be stored, or whose files are due to be let go in seconds.
+
+        What waits because its source is paused does not count.
+        """
+        states = (State.SENT,) if self.orders.is_paused(source) else (State.READY, State.SENT)
+        ready_or_sent = sum(self.in_state(source, state) for state in states)
         ((due,),) = self._database.rows(
             "SELECT count(*) FROM promise WHERE source = ? AND state = 2 AND changed_at <= ?"
             " AND (due <= ? OR due > ?)",
             (source, stored_before(retention_seconds, now), *wait_span(now + retry_seconds(1, 1))),
         )
-        return int(ready_or_sent + due)
+        return ready_or_sent + int(due)
 
     def in_state(self, source: str, state: State) -> int:
         """Count the promises that stand there."""

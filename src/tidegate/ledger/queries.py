@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.ledger.database import Database
+from tidegate.ledger.orders import EVERYTHING
 from tidegate.model import State
 
 if TYPE_CHECKING:
@@ -126,6 +127,11 @@ class Books:
     def events_waiting(self) -> int:
         """Count the events that nobody has taken yet."""
         return int(self._database.rows("SELECT count(*) FROM event")[0][0])
+
+    def is_paused(self, source: str) -> bool:
+        """Whether nothing of the source is sent because somebody said so."""
+        rows = self._database.rows("SELECT 1 FROM paused WHERE source IN (?, ?)", (source, EVERYTHING))
+        return bool(rows)
 
     def pauses(self) -> list[Pause]:
         """List the buckets that refuse everything."""

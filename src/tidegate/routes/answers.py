@@ -79,7 +79,7 @@ def explain(site: Site, fields: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = site.agent.snapshot()
     reports = {name: asdict(report) for name, report in snapshot.sources.items()}
     seen = {"troubles": snapshot.troubles, "lanes": snapshot.lanes, "sources": reports}
-    found = explanation(path, findings, promises, site.books.pauses(), seen, now=moment.wall)
+    found = explanation(path, findings, promises, site.books, seen, now=moment.wall)
     head = fitting(lambda words: _explained(site, found, words), _EXPLAINED_BYTES, _WORDS)
     rows = [(f"{number:04}", _promise(site, one)) for number, one in enumerate(found["promises"])]
     return paged(head, "promises", rows, fields["cursor"])

@@ -167,6 +167,11 @@ class Routes:
         self._faults = tuple(faults)
         self._board.forget()
 
+    @property
+    def known_faults(self) -> tuple[str, ...]:
+        """What is wrong with the configuration that was tried last."""
+        return self._faults
+
     def step(self) -> None:
         """Look around, about once a second: tells of what has changed, and tidies up."""
         site, bodies = self._site, self._bodies

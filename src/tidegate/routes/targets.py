@@ -96,7 +96,7 @@ def files_of(site: Site, wanted: Wanted) -> list[Transfer]:
         raise Rejected(
             404,
             "NotFound",
-            f'path: "{path[:200]}" belongs to no source; ask explain/get why, or post its bytes',
+            f'path: "{path[:200]}" belongs to no source: explain says why; or post its bytes',
         )
     try:
         mark = _look(path, sources[0])

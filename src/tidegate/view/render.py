@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tidegate.config import Config, Source
-    from tidegate.ledger import Books, Entry, Pause
+    from tidegate.ledger import Books, Entry
     from tidegate.view.explain import Finding
 
 LISTED = 20
@@ -55,7 +55,9 @@ def state(snapshot: Mapping[str, Any] | None, books: Books, *, now: float) -> di
         "counters": counters.get("", {}),
         "troubles": seen.get("troubles", {}) if running else {},
         "lanes": seen.get("lanes", {}) if running else {},
+        "faults": list(seen.get("faults", ())) if running else [],
         "paused": [asdict(pause) for pause in books.pauses()],
+        "paused_sources": [name for name in names if books.is_paused(name)],
         "quarantine": [_entry(entry) for entry in books.in_state(State.FAILED, limit=LISTED)],
     }
 
@@ -99,6 +101,9 @@ def status(found: Mapping[str, Any]) -> str:
     if found["ledger"] == "memory":
         lines.append("Its disk is full: the ledger is in memory for now.")
     lines += ["", *_table(_rows(found["sources"]))]
+    stopped, faults = found["paused_sources"], found["faults"]
+    lines += _section("paused (tidegate resume sends again)", stopped, len(stopped))
+    lines += _section("faults of the configuration; the last good one is used", faults, len(faults))
     for name, source in found["sources"].items():
         lines += _section(
             f"held back in {name}", [_held(held) for held in source["held_files"]], source["held"]
@@ -205,19 +210,22 @@ def explanation(
     path: str,
     findings: Iterable[Finding],
     entries: Iterable[Entry],
-    pauses: Iterable[Pause],
+    books: Books | None,
     snapshot: Mapping[str, Any] | None,
     *,
     now: float,
 ) -> dict[str, Any]:
     """Put together all that is known about one file."""
+    promises = [_entry(entry) for entry in entries]
+    names = {entry["source"] for entry in promises}
     return {
         "path": path,
         "exists": os.path.lexists(path),
         "at": now,
         "sources": [asdict(finding) for finding in findings],
-        "promises": [_entry(entry) for entry in entries],
-        "paused": {pause.bucket: pause.note for pause in pauses},
+        "promises": promises,
+        "paused": {pause.bucket: pause.note for pause in books.pauses()} if books else {},
+        "paused_sources": sorted(name for name in names if books and books.is_paused(name)),
         "troubles": (snapshot or {}).get("troubles", {}),
         "lanes": (snapshot or {}).get("lanes", {}),
         "cycles": {
@@ -292,6 +300,8 @@ def _promise(entry: Mapping[str, Any], answer: Mapping[str, Any]) -> list[str]:
         lines += [f"  that stream does not get on: {stuck}"] if stuck and entry["state"] == "SENT" else []
     if entry["state"] in {"READY", "STORED"} and entry["due"] > answer["at"]:
         lines.append(f"  tried again in {duration(entry['due'] - answer['at'])}")
+    if entry["state"] == "READY" and entry["source"] in answer["paused_sources"]:
+        lines.append("  its source is paused: tidegate resume sends again")
     if entry["state"] == "READY" and entry["bucket"] in answer["paused"]:
         lines.append(f"  its bucket refuses everything: {answer['paused'][entry['bucket']]}")
     if entry["state"] in {"READY", "SENT"}:

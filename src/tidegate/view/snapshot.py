@@ -76,7 +76,10 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One agent at one moment. `troubles` and `lanes` are what does not work, and why."""
+    """One agent at one moment. `troubles` and `lanes` are what does not work, and why.
+
+    `faults` are those of a configuration that is not used because of them.
+    """
 
     version: str
     pid: int
@@ -86,6 +89,7 @@ class Snapshot:
     sources: dict[str, SourceReport]
     troubles: dict[str, dict[str, Any]]
     lanes: dict[str, str]
+    faults: tuple[str, ...] = ()
 
 
 def write(snapshot: Snapshot, folder: Path) -> None:

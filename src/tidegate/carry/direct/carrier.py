@@ -204,6 +204,11 @@ class Direct:
                 self._jobs.put(LEAST_URGENT, functools.partial(self._sweep, stale))
         yield ()
 
+    def away(self, source: str) -> str:
+        """See Carrier. Who only tries whether it works again has not been answered yet."""
+        outage = self._ways[source].outage
+        return outage.reason if outage.lasts else ""
+
     def troubles(self) -> dict[str, str]:
         """Sources whose destination cannot be reached."""
         ways = {source.name: self._ways[source.name] for source in self._sources}

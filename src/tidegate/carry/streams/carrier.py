@@ -176,6 +176,10 @@ class Streams:
                 self._replace(source, lane, "its stream was full")
         self._stalls.keep({lane for _, lane in busy})
 
+    def away(self, source: str) -> str:  # noqa: ARG002 - what was handed over got through
+        """See Carrier."""
+        return ""
+
     def troubles(self) -> dict[str, str]:
         """What Stream Manager says about each stream that does not get on."""
         return self._full.troubles() | self._stalls.troubles()
