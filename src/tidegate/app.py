@@ -440,6 +440,8 @@ class App:
 
     def _write_snapshot(self, agent: Agent, *, in_memory: bool) -> None:
         ledger = "memory" if in_memory else "disk"
-        snapshot = dataclasses.replace(agent.snapshot(), ledger=ledger, faults=self._routes.known_faults)
+        home = self._home.note if self._home else ""
+        faults = self._routes.known_faults
+        snapshot = dataclasses.replace(agent.snapshot(), ledger=ledger, faults=faults, home=home)
         with contextlib.suppress(OSError):  # a full disk must not stop delivery
             write(snapshot, self._folder)

@@ -138,6 +138,14 @@ class Home:
         """Tell of this agent. With None, the one before may be closed when this returns."""
         self._facts.serve(site)
 
+    @property
+    def note(self) -> str:
+        """Why the mothership cannot be heard, or that no source runs because of it; "" if all is well."""
+        if said := self._said:
+            return f"it cannot be heard: {said}"
+        state = self._memory.state
+        return "" if state == CONFIGURED else f"to it this device is {state}: no source runs"
+
     def wake(self) -> None:
         """Have it call now. Many that come together are one."""
         self._woken = True

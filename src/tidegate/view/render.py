@@ -55,6 +55,7 @@ def state(snapshot: Mapping[str, Any] | None, books: Books, *, now: float) -> di
         "counters": counters.get("", {}),
         "troubles": seen.get("troubles", {}) if running else {},
         "lanes": seen.get("lanes", {}) if running else {},
+        "home": seen.get("home", "") if running else "",
         "faults": list(seen.get("faults", ())) if running else [],
         "paused": [asdict(pause) for pause in books.pauses()],
         "paused_sources": [name for name in names if books.is_paused(name)],
@@ -101,6 +102,7 @@ def status(found: Mapping[str, Any]) -> str:
     if found["ledger"] == "memory":
         lines.append("Its disk is full: the ledger is in memory for now.")
     lines += ["", *_table(_rows(found["sources"]))]
+    lines += _section("the mothership", [found["home"]], 1 if found["home"] else 0)
     stopped, faults = found["paused_sources"], found["faults"]
     lines += _section("paused (tidegate resume sends again)", stopped, len(stopped))
     lines += _section("faults of the configuration; the last good one is used", faults, len(faults))

@@ -78,7 +78,8 @@ class SourceReport:
 class Snapshot:
     """One agent at one moment. `troubles` and `lanes` are what does not work, and why.
 
-    `faults` are those of a configuration that is not used because of them.
+    `faults` are those of a configuration that is not used because of them, `home` is what is wrong with the
+    mothership.
     """
 
     version: str
@@ -90,6 +91,7 @@ class Snapshot:
     troubles: dict[str, dict[str, Any]]
     lanes: dict[str, str]
     faults: tuple[str, ...] = ()
+    home: str = ""
 
 
 def write(snapshot: Snapshot, folder: Path) -> None:
