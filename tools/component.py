@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tools.gdk_lint import gdk_faults
-from tools.recipe_lint import recipe_faults
+from tools.recipe_lint import BUCKET, recipe_faults
 from tools.wheelhouse import MissingWheelsError, Target, collect
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class BuildError(Exception):
 
 def build(root: Path, *, targets: Sequence[Target] = (), bucket: str = "") -> tuple[Path, Path]:
     """Build what is in `root` and return recipe and zip. Raises BuildError, MissingWheelsError."""
+    if bucket and not BUCKET.fullmatch(bucket):
+        remedy = "write 3 to 63 lower-case letters, digits, hyphens and dots, for example my-artifacts"
+        raise BuildError(f'BUCKET (--bucket): "{bucket}" is not the name of a bucket; {remedy}')
     recipe_text = (root / "recipe.yaml").read_text(encoding="utf-8")
     kit_text = (root / "gdk-config.json").read_text(encoding="utf-8")
     _refuse([*recipe_faults(recipe_text), *gdk_faults(kit_text, recipe_text)])

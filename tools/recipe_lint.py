@@ -38,6 +38,11 @@ TOP = {
 }
 MANIFEST = {"Name", "Platform", "Artifacts", "Lifecycle"}
 PLATFORM = {"os", "architecture", "runtime"}
+BUCKET = re.compile(
+    r"(?=.{3,63}$)(?!(\d+\.)+\d+$)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII
+)
+"""What the agent takes as the name of a bucket, too."""
+
 ARTIFACT = {"Uri", "Unarchive", "Permission"}
 PERMISSION = {"Read": {"NONE", "OWNER", "ALL"}, "Execute": {"NONE", "OWNER", "ALL"}}
 STEPS = {"install", "run"}
@@ -237,6 +242,8 @@ def _artifacts(place: str, given: Any, *, built: bool) -> tuple[set[str], list[s
         uri = str(artifact.get("Uri", ""))
         if not built and not uri.startswith("s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/"):
             faults.append(f"{place}.Artifacts: {uri} is not what the build fills in")
+        if built and not _is_in_s3(uri):
+            faults.append(f"{place}.Artifacts: {uri} is no place in S3; write s3://BUCKET/KEY")
         if "Unarchive" in artifact and artifact["Unarchive"] not in {"NONE", "ZIP"}:
             faults.append(f"{place}.Artifacts: Unarchive has to be NONE or ZIP")
         if artifact.get("Unarchive") == "ZIP":
@@ -245,6 +252,13 @@ def _artifacts(place: str, given: Any, *, built: bool) -> tuple[set[str], list[s
             if value not in PERMISSION.get(key, set()):
                 faults.append(f"{place}.Artifacts: Permission {key}: {value} is none of NONE, OWNER, ALL")
     return stems, faults
+
+
+def _is_in_s3(uri: str) -> bool:
+    """Whether it names a bucket and a key, or still the place that the kit fills in when it publishes."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    is_bucket = bucket == "BUCKET_NAME" or BUCKET.fullmatch(bucket) is not None
+    return uri.startswith("s3://") and is_bucket and bool(key)
 
 
 def _lifecycle(place: str, given: Any, stems: set[str]) -> Iterator[str]:

@@ -17,12 +17,25 @@ if TYPE_CHECKING:
     import argparse
 
 WRONG, INCOMPLETE = 2, 1
+MOTHERSHIP_CODES = """\
+exit codes:
+  0    it was interrupted
+  2    an option is wrong, a file or the address cannot be used, or a package is missing
+  143  it was ended by SIGTERM"""
+
+IMPORT_CODES = """\
+exit codes:
+  0    the configuration says the same
+  1    it is written, but something has no equivalent, or has to be added
+  2    FILE cannot be read, or is no configuration of s3-ingestor"""
 
 
 class Add(Protocol):
     """Adds a command."""
 
-    def __call__(self, name: str, command: object, does: str, example: str) -> argparse.ArgumentParser:
+    def __call__(
+        self, name: str, command: object, does: str, example: str, codes: str
+    ) -> argparse.ArgumentParser:
         """Return it."""
 
 
@@ -33,6 +46,7 @@ def add(command: Add) -> None:
         _mothership,
         "run a server that devices call",
         "tidegate mothership --db fleet.db --listen 127.0.0.1:8080",
+        MOTHERSHIP_CODES,
     )
     mothership.add_argument(
         "--db", type=Path, required=True, metavar="FILE", help="where it keeps what it knows"
@@ -60,6 +74,7 @@ def add(command: Add) -> None:
         _import,
         "write a configuration of s3-ingestor as one of ours",
         "tidegate import-s3-ingestor s3-ingestor.json > my.yaml",
+        IMPORT_CODES,
     )
     coming.add_argument(
         "file", type=Path, metavar="FILE", help="its configuration, s3-ingestor.json as a rule"
@@ -87,11 +102,12 @@ def _mothership(options: argparse.Namespace) -> int:
     needed = ("starlette", "uvicorn", "jinja2", *(("paho",) if options.mqtt else ()))
     missing = [name for name in needed if not importlib.util.find_spec(name)]
     if missing:
-        print(
-            f"{', '.join(missing)}: not installed; pip install 'tidegate[mothership,mqtt]'", file=sys.stderr
-        )
+        extras = "mothership,mqtt" if options.mqtt else "mothership"
+        remedy = f"pip install '.[{extras}]' in a copy of tidegate's repository"
+        print(f"{', '.join(missing)}: not installed; {remedy}", file=sys.stderr)
         return WRONG
-    from tidegate.mothership.serve import Options, serve  # noqa: PLC0415 - no agent needs all that
+    from tidegate.mothership.options import Options  # noqa: PLC0415 - no agent needs all that
+    from tidegate.mothership.serve import serve  # noqa: PLC0415
 
     set_up("INFO", "Text")
     serve(

@@ -128,10 +128,11 @@ def _source(
     if handler != "upload":
         made.missing.append(f"{what}: there is nothing like the handler {handler}")
         return None
+    told = len(made.missing)
     pattern = posixpath.join(base, str(policy.get("input_file_pattern", "**/*")))
     source: dict[str, Any] = {
         "PathName": posixpath.normpath(pattern),
-        "BucketName": _bucket(what, all_of_it, made),
+        **_bucket(what, all_of_it, made),
     }
     _key(what, policy, source["PathName"], base, source, made)
     _fate(what, policy, base, source, made)
@@ -139,8 +140,11 @@ def _source(
         source["DelayUploadSeconds"] = delay
     if policy.get("force_upload"):
         source["Force"] = True
-    if policy.get("customizer") and not _customizer(what, all_of_it, policy, base, source, made):
-        return None  # without it, files would get other keys
+    if policy.get("customizer") and (
+        why := _customizer(what, all_of_it, policy, base, source, made)
+    ):  # without it, files would get other keys
+        made.missing[told:] = [_left_out(what, policy, why)]
+        return None
     unknown = policy.keys() - set(_UPLOAD) if "Customizer" not in source else ()
     for name in sorted(unknown):
         made.missing.append(f"{what}.{name}: there is nothing like it in a source")
@@ -181,21 +185,16 @@ def _customizer(
     base: str,
     source: dict[str, Any],
     made: Imported,
-) -> bool:
-    """Take a customizer along, if it is told the same names as before. Tells whether that could be done."""
+) -> str:
+    """Take a customizer along, if it is told the same names as before. Returns why not, if it is not."""
     name, before = str(policy["customizer"]), str(policy.get("output_key_prefix", ""))
     path = Path(base, str(all_of_it.get("customizers_path", "customizers")), f"{name}.js")
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError):
-        digest = ""
-    is_told_the_same = source["ObjectKey"] == f"{before}{{path}}" and (not before or before.endswith("/"))
-    if not (digest and is_told_the_same):
-        made.missing.append(
-            f"{what}.customizer: write Customizer with File (the absolute path of {name}.js), its Sha256 and"
-            " Engine: JavaScript"
-        )
-        return False
+    except (OSError, ValueError) as err:
+        return f"{path} cannot be read ({err.strerror if isinstance(err, OSError) else err})"
+    if source["ObjectKey"] != f"{before}{{path}}" or (before and not before.endswith("/")):
+        return f"{name}.js would be told other names than before"
     del source["ObjectKey"]
     if before:
         source["ObjectKeyPrefix"] = before.rstrip("/")
@@ -207,7 +206,15 @@ def _customizer(
         "Settings": settings,
     }
     made.missing.append(f"{what}.customizer: it is told the keys of its policy as settings, and no others")
-    return True
+    return ""
+
+
+def _left_out(what: str, policy: Mapping[str, Any], why: str) -> str:
+    return (
+        f"{what} is left out as a whole, with {', '.join(sorted(policy))}: {why}, and without its customizer"
+        " files would get other keys; write a source for it, with Customizer: File (the absolute path of"
+        f" {policy['customizer']}.js), its Sha256 and Engine: JavaScript"
+    )
 
 
 def _fate(what: str, policy: Mapping[str, Any], base: str, source: dict[str, Any], made: Imported) -> None:
@@ -235,7 +242,7 @@ def _download(what: str, policy: Mapping[str, Any], base: str, made: Imported) -
     folder = posixpath.normpath(posixpath.join(base, str(policy.get("target_directory", "downloads"))))
     return {
         "Direction": "Download",
-        "BucketName": _bucket(what, policy, made),
+        **_bucket(what, policy, made),
         "TargetFolder": folder,
         "ObjectKeys": [str(key) for key in keys],
         "DeleteUnlisted": True,
@@ -252,18 +259,19 @@ def _socket(what: str, policy: Mapping[str, Any], made: Imported) -> dict[str, A
     made.missing.append(f"{what}.socket_queue: no Redis is needed any more")
     return {
         "Socket": f"tcp://{policy['socket_host']}:{policy['socket_port']}",
-        "BucketName": _bucket(what, policy, made),
+        **_bucket(what, policy, made),
         "ObjectKeyPrefix": str(policy.get("output_key_prefix", "")).strip("/"),
         "SkipRepeats": True,
         "SilenceSeconds": _number(policy.get("socket_timeout"), 15),
     }
 
 
-def _bucket(what: str, policy: Mapping[str, Any], made: Imported) -> str:
+def _bucket(what: str, policy: Mapping[str, Any], made: Imported) -> dict[str, str]:
+    """Name the bucket. One that is not known is left out, so that the configuration is refused without it."""
     if bucket := policy.get("s3_bucket"):
-        return str(bucket)
+        return {"BucketName": str(bucket)}
     made.missing.append(f"{what}: the mothership named the bucket; write it as BucketName")
-    return "write-the-bucket"
+    return {}
 
 
 def _number(value: object, otherwise: float) -> float:

@@ -82,7 +82,18 @@ def test_a_job_is_answered_with_the_six_fields_and_comes_back_with_true_progress
         (body_for(client_tag=7), "client_tag: is missing, or no text"),
         (body_for(client_tag="a\nb"), "client_tag: write up to"),
         (body_for(colour="red"), "colour: there is no such key"),
-        (body_for(key="none.csv"), "cannot be read"),
+        (
+            body_for(key="none.csv"),
+            "key: s3://archive/none.csv cannot be read: there is no such object, or no such bucket",
+        ),
+        (
+            body_for(bucket="foreign"),
+            "in foreign, which this app may not read; its parameter Buckets names archive, other",
+        ),
+        (
+            body_for(key="foreign.csv"),
+            "key: the manifest names objects in foreign, stranger, which this app may not read",
+        ),
         (body_for(key="empty.csv"), "the manifest names no object"),
         (body_for(key="wide.csv"), "the manifest, line 2: there are 4 fields"),
         (body_for(key="torn.csv"), "the manifest, line "),
@@ -98,6 +109,7 @@ def test_what_is_wrong_is_answered_with_400_before_anything_is_done(
     for key, content in {
         "manifest.csv": b"archive,a\n",
         "empty.csv": b"\r\n\r\n",
+        "foreign.csv": b"archive,a\nstranger,a\nother,a\nforeign,a\n",
         "wide.csv": b"archive,a\narchive,b,c,d\n",
         "torn.csv": b'archive,"a\n',
     }.items():

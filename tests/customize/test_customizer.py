@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +14,7 @@ import pytest
 
 from tests.customize.helpers import DECEMBER, JS, STAR, candidate, names, no_bucket, sha256, source_with
 from tests.helpers import later, the_source
-from tidegate.customize import Namer, Namers, Shelf
+from tidegate.customize import Namer, Namers, Shelf, worker
 from tidegate.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -294,3 +297,11 @@ def test_sources_without_rules_have_no_namer_and_ignore_nothing(tmp_path: Path) 
     ruled = the_source("/data", "**", Rules=[{"Match": "*.tmp", "Ignore": True}])
     assert namers.ignore(ruled, candidate("a.tmp"), moment=later())
     assert not namers.ignore(ruled, candidate("a.csv"), moment=later())
+
+
+@pytest.mark.parametrize(("engine", "package"), [("Starlark", "starlark"), ("JavaScript", "quickjs")])
+def test_an_engine_that_is_not_installed_is_named_with_what_installs_it(engine: str, package: str) -> None:
+    wanted = json.dumps({"engine": engine, "code": "", "settings": {}})
+    run = [sys.executable, "-I", "-S", worker.__file__]  # -S: without any package
+    done = subprocess.run(run, input=f"{wanted}\n", capture_output=True, text=True, check=True, timeout=20)
+    assert f"the package {package} is not installed; pip install '.[customizers]'" in done.stdout

@@ -17,7 +17,7 @@ import yaml
 
 from tests.deploy.test_install import HERE, wheel
 from tidegate import __version__
-from tools.component import LARGEST_ZIP, BuildError, build, write_zip
+from tools.component import LARGEST_ZIP, BuildError, build, main, write_zip
 from tools.recipe_lint import recipe_faults
 from tools.wheelhouse import Target, missing_for
 
@@ -141,6 +141,15 @@ def test_with_a_bucket_the_recipe_says_where_the_zip_will_be(project: Path) -> N
     recipe: dict[str, Any] = yaml.safe_load((project / "greengrass-build/recipes/recipe.yaml").read_text())
     (artifact,) = recipe["Manifests"][0]["Artifacts"]
     assert artifact["Uri"] == f"s3://my-artifacts/{NAME}/{__version__}/tidegate.zip"
+
+
+@pytest.mark.parametrize("bucket", ["s3://my-artifacts", "My Bucket", "my-artifacts/", "a"])
+def test_what_is_not_the_name_of_a_bucket_is_refused_before_anything_is_built(
+    project: Path, capsys: pytest.CaptureFixture[str], bucket: str
+) -> None:
+    assert main(["--root", str(project), "--bucket", bucket]) == 1
+    assert f'BUCKET (--bucket): "{bucket}" is not the name of a bucket; write' in capsys.readouterr().err
+    assert not (project / "greengrass-build/recipes").exists()
 
 
 def test_a_recipe_with_a_mistake_is_not_built(project: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tidegate.config.values import bucket_name
 from tools.gdk_lint import gdk_faults
-from tools.recipe_lint import recipe_faults
+from tools.recipe_lint import BUCKET, recipe_faults
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = (ROOT / "recipe.yaml").read_text(encoding="utf-8")
@@ -224,6 +225,26 @@ def test_a_key_in_another_case_is_found(spelling: str) -> None:
 def test_a_mistake_in_what_is_filled_in_is_found(key: str, value: str, sentence: str) -> None:
     assert any(sentence in fault for fault in faults_of((key,), value, built=True))
     assert faults_of((key,), "1.2.3" if key == "ComponentVersion" else NAME, built=True) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://s3://my-artifacts/a/b.zip", "s3://My Bucket/a/b.zip", "s3://bucket", "a.zip"]
+)
+def test_an_artifact_of_a_built_recipe_that_is_nowhere_in_s3_is_found(uri: str) -> None:
+    assert any(f"{uri} is no place in S3" in it for it in faults_of((*ARTIFACT, "Uri"), uri, built=True))
+    assert faults_of((*ARTIFACT, "Uri"), "s3://my-artifacts/a/1.2.3/tidegate.zip", built=True) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my-artifacts", "a.b.c", "1.2.3.4", "a" * 63, "a" * 64, "ab", "a..b", "-ab", "A-b", "abc\n", "a:b"],
+)
+def test_what_is_the_name_of_a_bucket_is_what_the_agent_takes_for_one(name: str) -> None:
+    try:
+        is_taken = bucket_name(name) == name
+    except ValueError:
+        is_taken = False
+    assert bool(BUCKET.fullmatch(name)) == is_taken
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a", "", "a: 1\na: 2\n"])

@@ -67,8 +67,8 @@ class Process:
         self._process.kill()
         self._process.wait(timeout=10)
 
-    def terminate(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self._process.send_signal(number)
         return self._process.wait(timeout=20)
 
 
@@ -113,6 +113,10 @@ class Mothership:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def interrupt(self) -> int:
+        """End it as Ctrl-C does. Returns its exit code."""
+        return self._process.terminate(signal.SIGINT)
 
     @property
     def log(self) -> str:

@@ -35,6 +35,11 @@ def test_the_faults_of_s3_ingestor_have_tests_that_exist() -> None:
         assert all(name in names_in(TESTS / file) for file, name in found)
 
 
+def test_the_guide_has_the_bucket_made_before_it_is_used() -> None:
+    (bucket,) = re.findall(r'"BucketName": "(.*?)"', TRYING)
+    assert f"s3 mb s3://{bucket}`" in TRYING.partition("```sh")[0]
+
+
 @pytest.mark.slow
 def test_the_steps_of_the_guide_lead_to_a_configured_device_with_counters_and_a_report(folder: Path) -> None:
     port = free_port()
@@ -44,14 +49,14 @@ def test_the_steps_of_the_guide_lead_to_a_configured_device_with_counters_and_a_
             COMMAND + step.replace("127.0.0.1:8080", home).replace("http://127.0.0.1:9000", s3.url)
             for step in re.findall(r"```sh\n(.*?)```", TRYING, re.DOTALL)
         )
-        keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
+        without_keys = {name: it for name, it in ENVIRONMENT.items() if not name.startswith("AWS_")}
 
         def shell(script: str) -> subprocess.Popen[bytes]:
             with (folder / "log").open("ab") as log:
                 return subprocess.Popen(
                     ["bash", "-ec", script],
                     cwd=folder,
-                    env={**ENVIRONMENT, **keys},
+                    env=without_keys,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

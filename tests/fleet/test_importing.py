@@ -14,6 +14,7 @@ from tests.fleet.rig import ENVIRONMENT
 from tests.helpers import later, version_of, write
 from tidegate.config import parse
 from tidegate.customize import Namer, Shelf
+from tidegate.errors import ConfigFaults
 from tidegate.importing import imported
 from tidegate.view.explain import explain
 
@@ -127,8 +128,31 @@ def test_what_has_no_equivalent_is_told(folder: Path, old: dict[str, Any], word:
 
 
 def test_a_policy_with_a_customizer_is_left_out_for_it_would_give_other_keys(folder: Path) -> None:
-    made = imported({**BUCKET, "policies": [{}, {"customizer": "names"}]}, str(folder))
+    lost = {"customizer": "names", "delete_after_upload": True, "delay_removal": 1}
+    made = imported({**BUCKET, "policies": [{}, lost]}, str(folder))
     assert list(made.config["Sources"]) == ["policy1"]
+    (said,) = made.missing
+    assert said.startswith(
+        "policy 2 is left out as a whole, with customizer, delay_removal, delete_after_upload: "
+    )
+    assert f"{folder}/customizers/names.js cannot be read (No such file or directory)" in said
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"input_file_pattern": "data/*"},
+        {"handler": "download", "file_keys": ["a"]},
+        {"handler": "socket", "socket_host": "10.0.0.7", "socket_port": 9000},
+    ],
+)
+def test_a_bucket_that_only_the_mothership_knew_is_missing_and_not_that_of_a_stranger(
+    folder: Path, policy: dict[str, Any]
+) -> None:
+    made = imported({"policies": [policy]}, str(folder))
+    assert "policy 1: the mothership named the bucket; write it as BucketName" in made.missing
+    with pytest.raises(ConfigFaults, match=r"Sources\.policy1\.BucketName: is missing"):
+        parse(made.config)
 
 
 @pytest.mark.parametrize("prefix", ["", "raw/"])

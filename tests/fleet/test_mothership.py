@@ -103,6 +103,22 @@ def test_a_configuration_is_sent_until_the_device_has_it_or_has_refused_it(devic
     assert device.home.device("press-7")["rejected"] == rev
 
 
+def test_a_refused_configuration_stays_an_error_until_another_is_wanted(device: Device) -> None:
+    home = device.home
+    Device(home, "press-8").enrol()
+    used = home.ask("PUT", "/devices/press-7/desired", {"LogLevel": "DEBUG"})["rev"]
+    rev = home.ask("PUT", "/devices/press-7/desired", {"LogLevel": "LOUD"})["rev"]
+    device.call("register+error", rev=used, rejected=rev, error={"message": "LogLevel: LOUD is none"})
+    assert home.device("press-7")["error"] == "LogLevel: LOUD is none"
+    device.call(rev=used, rejected=rev)
+    assert home.device("press-7")["error"] == f"revision {rev} was refused; its history tells why"
+    shown = requests.get(f"{home.url}/?trouble=1", auth=("operator", home.admin), timeout=10).text
+    assert ("press-7" in shown, "press-8" in shown) == (True, False)
+    home.ask("PUT", "/devices/press-7/desired", {"LogLevel": "INFO"})
+    device.call(rev=used, rejected=rev)
+    assert home.device("press-7")["error"] == ""
+
+
 def test_what_every_device_shall_be_holds_for_those_without_their_own(
     mothership: Callable[..., Mothership],
 ) -> None:

@@ -25,7 +25,7 @@ class TarZstd:
             import zstandard  # noqa: PLC0415 - an extra: few need it
         except ImportError as error:
             raise Unavailable(
-                "Archive: TarZstd needs the package zstandard; install tidegate[zstd]"
+                "Archive: TarZstd needs the package zstandard: pip install zstandard"
             ) from error
         self._file: Any = zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False)
 

@@ -91,6 +91,7 @@ def _settings(environment: Mapping[str, str]) -> Settings:
         reports=environment.get("REPORTS", ""),
         role=environment.get("BATCH_ROLE", ""),
         account=environment.get("ACCOUNT", ""),
+        buckets=frozenset(one.strip() for one in environment.get("BUCKETS", "").split(",")),
         notify=environment.get("NOTIFY") == "true",
     )
 

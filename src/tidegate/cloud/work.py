@@ -50,6 +50,8 @@ HOPELESS_SECONDS = 6 * 86_400
 
 _AGAIN_SECONDS = 60
 _PIECE = 8 * 2**20
+_SHOWN = 5
+_NOT_THERE = 404
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +66,17 @@ class NoSuchJob(TidegateError):  # noqa: N818 - it is an answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the template says. `topic` and `queue` are ARNs; `notify`: have buckets tell EventBridge."""
+    """What the template says. `topic` and `queue` are ARNs; `notify`: have buckets tell EventBridge.
+
+    `buckets` are those that may be read and restored, and no others.
+    """
 
     topic: str
     queue: str
     reports: str
     role: str
     account: str
+    buckets: frozenset[str]
     notify: bool
 
 
@@ -195,6 +201,7 @@ class Work:
         """Write a job down, and begin with it if it is small."""
         spec = self._spec(order, name)
         check(spec)
+        self._check_buckets("bucket: the manifest is", {order.bucket})
         with tempfile.TemporaryDirectory() as folder:
             jobs = self._jobs(Path(folder))
             buckets: set[str] = set()
@@ -211,6 +218,7 @@ class Work:
             count -= twice
             if not count:
                 raise ConfigFaults(["key: the manifest names no object"])
+            self._check_buckets("key: the manifest names objects", buckets)
             if self._settings.notify:
                 for bucket in sorted(buckets):
                     add_event_bridge(bucket)
@@ -234,12 +242,27 @@ class Work:
                 with self._sparing(row):
                     self._bring_on(row, Path(folder))
 
+    def _check_buckets(self, what: str, buckets: set[str]) -> None:
+        """Refuse what S3 would not let us have. Raises `ConfigFaults`."""
+        foreign = sorted(buckets - self._settings.buckets)
+        if foreign:
+            ours = ", ".join(sorted(self._settings.buckets))
+            where = ", ".join(foreign[:_SHOWN])
+            raise ConfigFaults(
+                [f"{what} in {where}, which this app may not read; its parameter Buckets names {ours}"]
+            )
+
     def _stream(self, order: Order) -> Any:
         """Open the manifest. Raises `ConfigFaults` if that cannot be."""
         try:
             stream = ObjectStream(self._ways.archive, order.bucket, order.key)
         except S3Error as error:
-            raise ConfigFaults([f"key: s3://{order.bucket}/{order.key} cannot be read: {error}"]) from error
+            what = f"s3://{order.bucket}/{order.key}"
+            if error.status == _NOT_THERE:  # the answer to a HEAD has no body that would say more
+                fault = f"key: {what} cannot be read: there is no such object, or no such bucket"
+            else:
+                fault = f"key: {what} cannot be read: {error}"
+            raise ConfigFaults([fault]) from error
         if stream.size > MANIFEST_BYTES:
             raise ConfigFaults([f"key: the manifest has {stream.size} bytes; {MANIFEST_BYTES} are the most"])
         return io.BufferedReader(stream, 2**20)

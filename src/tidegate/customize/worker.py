@@ -219,7 +219,8 @@ def main() -> None:
         confine()
         call = load(wanted["code"], wanted["settings"])
     except ImportError as error:
-        say(0, {"error": f"the package {error.name} is not installed; install tidegate[customizers]"})
+        remedy = "pip install '.[customizers]' in a copy of tidegate's repository"
+        say(0, {"error": f"the package {error.name} is not installed; {remedy}"})
         return
     except Exception as error:  # noqa: BLE001 - it may be anything
         say(0, {"error": sentence(error)})

@@ -85,7 +85,7 @@ class Mqtt:
             return self._client
         self.close()
         if paho is None:
-            raise Unavailable("the package for MQTT is not installed; pip install 'tidegate[mqtt]'")
+            raise Unavailable("the package for MQTT is not installed: pip install paho-mqtt")
         assert self._settings.token_file
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._name, clean_session=True)
         client.username_pw_set(self._name, read_token(self._settings.token_file))

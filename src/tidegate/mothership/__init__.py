@@ -1,4 +1,4 @@
-"""A small server that devices call outside Greengrass: the extra `tidegate[mothership]`.
+"""A small server that devices call outside Greengrass: the extra `mothership`.
 
 The agent imports nothing of this.
 """

@@ -119,13 +119,18 @@ class Books:
     # What people ask
 
     def devices(self, *, after: str = "", limit: int = 200, trouble: bool = False) -> list[Device]:
-        """List devices by name, from the one after `after` on; only those with an error, if so asked."""
+        """List devices by name, from the one after `after` on; only those with an error, if so asked.
+
+        That a device cannot use what is wanted of it is an error until one of the two has changed.
+        """
         rows = self._database.rows(
-            "SELECT d.name, d.state, d.version, d.enrolled, d.seen, d.cause, d.rev,"
-            " coalesce(w.rev, (SELECT rev FROM desired WHERE device = '')), d.rejected, d.files, d.bytes,"
-            " d.error, (SELECT count(*) FROM actions a WHERE a.device = d.name AND a.ended IS NULL)"
-            " FROM devices d LEFT JOIN desired w ON w.device = d.name"
-            " WHERE d.name > ? AND (NOT ? OR d.error <> '') ORDER BY d.name LIMIT ?",
+            "SELECT name, state, version, enrolled, seen, cause, rev, wanted, rejected, files, bytes,"
+            " CASE WHEN error = '' AND rejected = wanted"
+            " THEN 'revision ' || wanted || ' was refused; its history tells why' ELSE error END AS trouble,"
+            " (SELECT count(*) FROM actions a WHERE a.device = d.name AND a.ended IS NULL)"
+            " FROM (SELECT *, coalesce((SELECT rev FROM desired w WHERE w.device = devices.name),"
+            " (SELECT rev FROM desired w WHERE w.device = '')) AS wanted FROM devices) d"
+            " WHERE name > ? AND (NOT ? OR trouble <> '') ORDER BY name LIMIT ?",
             (after, trouble, limit),
         )
         names = Device.__slots__

@@ -6,15 +6,15 @@ import logging
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from tidegate.config import is_near
-from tidegate.errors import ConfigFaults
+from tidegate.errors import ConfigFaults, TidegateError, Unavailable
 from tidegate.mothership.bank import Bank
 from tidegate.mothership.books import Books
+from tidegate.mothership.options import Options, checked
 from tidegate.mothership.web import Tokens, Web
 
 if TYPE_CHECKING:
@@ -29,43 +29,23 @@ LEAST_TOKEN = 16
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the operator says. Token files are made where they are not there yet, beside the database."""
-
-    database: Path
-    listen: str
-    certificate: Path | None = None
-    key: Path | None = None
-    admin_file: Path | None = None
-    bootstrap_file: Path | None = None
-    grant: str | None = None
-    behind_proxy: bool = False
-    broker: str | None = None
-    broker_login: Path | None = None
-    broker_ca: Path | None = None
-
-
 def serve(options: Options, wall: Callable[[], float]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigFaults, OSError, and what opening a database raises."""
-    host, _, port = options.listen.rpartition(":")
-    host = host.strip("[]")
-    if not (host and port.isascii() and port.isdigit()):
-        raise ConfigFaults([f'--listen: "{options.listen}" is no address; write for example 127.0.0.1:8080'])
-    if not (options.certificate or options.behind_proxy or is_near(host)):
-        raise ConfigFaults(
-            ["--listen: tokens would go over the network in the clear; write --tls-cert and --tls-key"]
-        )
-    tokens = Tokens(
-        admin=_token(options.admin_file or options.database.with_name(options.database.name + ".admin")),
-        bootstrap=_token(
-            options.bootstrap_file or options.database.with_name(options.database.name + ".bootstrap")
-        ),
-    )
-    listener = socket.create_server((host, int(port)), backlog=BACKLOG, family=_family(host))
+    """Serve until SIGTERM or SIGINT. Raises ConfigFaults for what the operator has to mend.
+
+    What cannot start makes no tokens.
+    """
+    host, port = checked(options)
+    listener = _listener(host, port)
     os.umask(0o077)  # for the database
     bridge = _bridge(options)
-    web = Web(Books(options.database), tokens, Bank(options.grant), wall, bridge)
+    books = _books(options.database)
+    tokens = Tokens(
+        admin=_token("--admin-token-file", options.admin_file or _beside(options.database, "admin")),
+        bootstrap=_token(
+            "--bootstrap-token-file", options.bootstrap_file or _beside(options.database, "bootstrap")
+        ),
+    )
+    web = Web(books, tokens, Bank(options.grant), wall, bridge)
     config = uvicorn.Config(
         web.app,
         log_config=None,
@@ -79,7 +59,8 @@ def serve(options: Options, wall: Callable[[], float]) -> None:
         ssl_keyfile=options.key,
     )
     log.info("listening on %s:%d", *listener.getsockname()[:2])
-    uvicorn.Server(config).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # by then all is closed
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _bridge(options: Options) -> Bridge | None:
@@ -87,28 +68,62 @@ def _bridge(options: Options) -> Bridge | None:
         return None
     from tidegate.mothership.bridge import Bridge  # noqa: PLC0415 - an extra
 
-    login = options.broker_login.read_text("utf-8") if options.broker_login else ""
+    login = _read("--mqtt-login-file", options.broker_login) if options.broker_login else ""
     try:
         return Bridge(options.broker, login, str(options.broker_ca) if options.broker_ca else None)
     except ValueError as err:
         raise ConfigFaults([f"--mqtt: {err}"]) from err
+    except Unavailable as err:
+        raise ConfigFaults([f"--mqtt-ca: {err}; write a file with certificates as PEM"]) from err
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG, family=family)
+    except (OSError, UnicodeError) as err:
+        why = err.strerror if isinstance(err, OSError) else err
+        remedy = "write an address of this machine, and a port that nobody else has"
+        raise ConfigFaults([f"--listen: {host}:{port} cannot be had: {why}; {remedy}"]) from err
 
 
-def _token(path: Path) -> str:
+def _books(path: Path) -> Books:
+    try:
+        return Books(path)
+    except TidegateError as err:
+        raise ConfigFaults(
+            [f"--db: {path} cannot be used: {err}; write a database of a mothership, or a new file"]
+        ) from err
+
+
+def _beside(database: Path, what: str) -> Path:
+    return database.with_name(f"{database.name}.{what}")
+
+
+def _token(option: str, path: Path) -> str:
     """Read a token, or make one, for its owner only. Raises ConfigFaults if it is too easy to guess."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        token = path.read_text("utf-8").strip()
+        token = _read(option, path)
+    except OSError as err:
+        raise ConfigFaults([f"{option}: {path} cannot be made: {err.strerror}; write another file"]) from err
     else:
         token = secrets.token_urlsafe(32)
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{token}\n")
         log.warning("made a token: %s", path)
     if len(token) < LEAST_TOKEN:
-        raise ConfigFaults([f"{path}: its token is too short; write at least {LEAST_TOKEN} characters"])
+        raise ConfigFaults(
+            [f"{option}: the token in {path} is too short; write at least {LEAST_TOKEN} characters"]
+        )
     return token
+
+
+def _read(option: str, path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, ValueError) as err:
+        raise ConfigFaults(
+            [f"{option}: {path} cannot be read: {err}; write a file with one line of text"]
+        ) from err

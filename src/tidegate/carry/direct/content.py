@@ -99,7 +99,7 @@ def _packer(how: Compress) -> _Packer:
     try:
         import zstandard  # noqa: PLC0415 - an extra: few need it
     except ImportError as error:
-        raise Refused("Compress: Zstd needs the package zstandard; install tidegate[zstd]") from error
+        raise Refused("Compress: Zstd needs the package zstandard: pip install zstandard") from error
     packer: _Packer = zstandard.ZstdCompressor(level=3).compressobj()
     return packer
 
