@@ -15,6 +15,8 @@ from tests.helpers import eventually
 from tests.restore.rig import ODD
 from tidegate.restore.batch import line
 
+ROLE = "arn:aws:iam::123456789012:role/batch"
+
 
 def test_a_prefix_is_restored_fetched_and_told_in_json_lines(shell):
     shell.glacier.populate("bucket", 50, prefix="a/")
@@ -87,7 +89,7 @@ def test_s3_batch_operations_are_reached_by_the_same_command(shell):
     shell.glacier.populate("bucket", 30)
     shell.glacier.bucket("reports")
     del shell.environment["HTTP_PROXY"]
-    batch = ("--engine=batch", "--account=123456789012", "--role=arn:role", "--report=s3://reports/x")
+    batch = ("--engine=batch", "--account=123456789012", f"--role={ROLE}", "--report=s3://reports/x")
     code, events, err = shell.create("s3://bucket/", *batch, f"--control-url={shell.glacier.endpoint}")
     assert (code, err) == (0, "")
     assert [events[-1]["BatchJobId"]] == list(shell.glacier.jobs)

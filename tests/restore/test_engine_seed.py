@@ -109,6 +109,11 @@ def test_6_a_line_end_of_unicode_does_not_end_a_line(rig):
         (b"bucket,%ff\n", "is not text in UTF-8"),
         (b"bucket," + b"a" * 1025, "has at most 1024 bytes"),
         (b'bucket,"a\n', "unexpected end of data"),
+        (b"Bucket,Key\nbucket,a\n", "line 1: Bucket,Key is a header; take this line away"),
+        (b"bucket,key,version\nbucket,a\n", "is a header"),
+        (b"a/b,bucket\n", "'a/b' is not the name of a bucket; is it --fields key,bucket?"),
+        (b"bucket,a\n" * 3 + b"bucket,\xe9\n", "line 4: it is not text in UTF-8"),
+        ("bucket,a\n".encode("utf-16"), "line 1: "),
     ],
 )
 def test_6_a_manifest_that_cannot_be_read_leaves_no_job_behind(rig, text, fault):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.standins.s3 import serving
 from tidegate.errors import ConfigFaults, Unavailable
+from tidegate.store.messages import _region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,6 +80,13 @@ class Ours:
             self.failures -= 1
             raise Unavailable("not now")
         self.got.append(dict(event))
+
+
+class Broken:
+    """A sink with a fault of its own."""
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        raise IndexError(event["JobId"])
 
 
 def restored(rig, others: dict[str, Any] | None = None, **fields: object) -> list[dict[str, Any]]:
@@ -157,6 +165,21 @@ def test_a_sink_that_others_attach_gets_what_it_missed_in_order(rig):
     events = restored(rig, {"ipc": ours, "iot": other}, sinks=({"kind": "ipc"}, {"kind": "iot"}))
     assert ours.got == events
     assert other.got == events  # a sink that fails holds no other up
+
+
+def test_a_sink_that_breaks_holds_no_other_up(rig):
+    other = Ours()
+    rig.glacier.populate("bucket", 5)
+    rig.order(tier="Expedited", sinks=({"kind": "ipc"}, {"kind": "iot"}))
+    with rig.jobs.running("job", {"ipc": Broken(), "iot": other}) as run:
+        while rig.status() != "Complete":
+            rig.step(run)
+    assert other.got == rig.events()
+
+
+@pytest.mark.parametrize("target", ["bar", "http:/x", ""])
+def test_what_is_no_url_of_a_queue_has_the_usual_region(target):
+    assert _region_of(target, "eu-west-1") == "eu-west-1"
 
 
 def test_a_sink_that_nobody_attaches_is_named(rig):

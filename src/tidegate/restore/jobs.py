@@ -62,7 +62,7 @@ class Jobs:
         try:
             self._path(spec.id).touch(0o600, exist_ok=False)  # two may try it at once
         except FileExistsError:
-            raise ConfigFaults([f"there is a job {spec.id} already"]) from None
+            raise ConfigFaults([f"there is a job {spec.id} already; write another --id"]) from None
         twice = 0
         try:
             with closing(Journal(self._path(spec.id))) as journal:
@@ -184,17 +184,19 @@ def check(spec: Spec) -> None:
     """Raise `ConfigFaults` with all that is wrong with an order."""
     faults = []
     if not _ID.fullmatch(spec.id):
-        faults.append(f"{spec.id!r} cannot be the name of a job: up to 60 letters, digits, - and _")
+        faults.append(f"--id {spec.id}: write up to 60 letters, digits, - and _, first a letter or digit")
     if spec.tier not in TIERS:
         faults.append(f"there is no tier {spec.tier}; write {', '.join(TIERS)}")
     if not 1 <= spec.days <= MOST_DAYS:
-        faults.append(f"{spec.days} is not a number of days; write 1 or more")
+        faults.append(f"--days {spec.days}: write a number of days from 1 to {MOST_DAYS}")
     if spec.engine not in ENGINES:
         faults.append(f"there is no engine {spec.engine}; write {' or '.join(ENGINES)}")
     if not 0 < spec.rate <= MOST_RATE:
-        faults.append(f"a rate of {spec.rate:g} is none; an account has 1000 a second unless S3 gave it more")
+        faults.append(f"--rate {spec.rate:g}: write a number of requests a second up to {MOST_RATE:g}")
     if not spec.listed and not spec.bucket:
         faults.append("it names no bucket")
+    if spec.most is not None and spec.most < 0:
+        faults.append(f"--most {spec.most}: write a number of objects, 0 or more")
     if spec.engine == "batch":
         faults += _batch_faults(spec)
     if faults:
@@ -206,8 +208,11 @@ def _batch_faults(spec: Spec) -> list[str]:
     faults = [
         f"for the engine batch, --{it} is missing" for it in ("role", "report") if not spec.batch.get(it)
     ]
-    if not _ACCOUNT.fullmatch(str(spec.settings.get("account", ""))):
+    account = str(spec.settings.get("account", ""))
+    if not account:
         faults.append("for the engine batch, --account is missing: the 12 digits of the account")
+    elif not _ACCOUNT.fullmatch(account):
+        faults.append(f"--account {account}: write the 12 digits of the account")
     if spec.tier == "Expedited":
         faults.append("S3 Batch Operations know no Expedited; take Standard, or the engine direct")
     return faults

@@ -27,6 +27,7 @@ FEW = 12
 _ALONE_AT_FIRST, _ALONE_AT_MOST = 64, 1024
 _HANDS = 16
 _TRIES = 5
+_TRIES_AT_FIRST = 3  # nothing is lost yet, and somebody may wait to hear what is wrong
 _PAUSE_SECONDS = 0.1  # before the second try; four times as long before each next one
 
 _T = TypeVar("_T")
@@ -50,15 +51,28 @@ class Looker:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._tries = _TRIES_AT_FIRST
+        self._there: set[str] = set()
         self.pages = 0
         self.heads = 0
+
+    def prove(self, bucket: str) -> None:
+        """Raise `S3Error` if there is no such bucket: a question for one object does not tell that."""
+        if bucket not in self._there:
+            self.pages += 1
+            try:
+                self._patiently(lambda: self._store.page(bucket))
+            except S3Error as error:
+                if error.status == 404:  # who may not list cannot know more
+                    raise
+            self._there.add(bucket)
 
     def scan(self, bucket: str, prefix: str, takes: Callable[[Found], bool]) -> Iterator[list[Found]]:
         """Tell of all objects with a prefix that it `takes`, page by page, in the order of listings."""
         after: str | None = ""
         while after is not None:
             start = after
-            page = _patiently(lambda: self._store.page(bucket, prefix=prefix, after=start))  # noqa: B023 - at once
+            page = self._patiently(lambda: self._store.page(bucket, prefix=prefix, after=start))  # noqa: B023 - at once
             self.pages += 1
             after = page.more[0] if page.more else None
             yield self.complete(bucket, [it for it in page.found if takes(it)])
@@ -80,7 +94,7 @@ class Looker:
             return []
         hands = ThreadPoolExecutor(min(_HANDS, len(wanted)), "look")  # many jobs may wait: none keeps them
         try:
-            return list(hands.map(lambda it: _patiently(lambda: self._store.head(bucket, *it)), wanted))
+            return list(hands.map(lambda it: self._patiently(lambda: self._store.head(bucket, *it)), wanted))
         finally:
             hands.shutdown(cancel_futures=True)
 
@@ -111,7 +125,7 @@ class Looker:
         self.pages += 1
         by_version = bool(wanted[at][1])
         after = before(wanted[at][0])
-        page = _patiently(
+        page = self._patiently(
             lambda: (
                 self._store.version_page(bucket, after=(after, ""))
                 if by_version
@@ -133,6 +147,24 @@ class Looker:
         for position, name in enumerate(some, at):
             yield position, told.get(name)
 
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """Ask a few times: one answer that does not come should not cost the thousand before it."""
+        number = 1
+        while True:
+            try:
+                answer = ask()
+            except Unavailable:
+                if number >= self._tries:
+                    raise
+            except S3Error as error:
+                if error.kind is not Kind.AGAIN or number >= self._tries:
+                    raise
+            else:
+                self._tries = _TRIES
+                return answer
+            threading.Event().wait(_PAUSE_SECONDS * 4 ** (number - 1))
+            number += 1
+
 
 def _turns(wanted: Sequence[tuple[str, str]], last: int, at: int) -> bool:
     """Whether the page ended early only because the other kind of listing tells of many that follow."""
@@ -149,17 +181,3 @@ def before(key: str) -> str:
         last = 0xD7FF
     text = key[:-1] + chr(last)
     return text + "\U0010fffd" if len(text.encode()) <= 1000 else text
-
-
-def _patiently(ask: Callable[[], _T]) -> _T:
-    """Ask a few times: one answer that does not come should not cost the thousand before it."""
-    for number in range(1, _TRIES):
-        try:
-            return ask()
-        except Unavailable:
-            pass
-        except S3Error as error:
-            if error.kind is not Kind.AGAIN:
-                raise
-        threading.Event().wait(_PAUSE_SECONDS * 4 ** (number - 1))
-    return ask()

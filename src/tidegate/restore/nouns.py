@@ -114,7 +114,8 @@ class Spec:
     is the most seconds between two looks; 0 leaves that to what the tier may take. `speed_up` asks
     again, in this tier, for what others have under way. `fallback` is the tier for what cannot be had as
     Expedited; empty for none. `settings` are the ways to S3 (see `connect`), `batch` and `fetch` the values
-    of `BatchSpec` and `FetchSpec`, and `sinks` where events go (see `sinks`).
+    of `BatchSpec` and `FetchSpec`, and `sinks` where events go (see `sinks`). A job that would have to ask
+    for more than `most` objects asks for none; None is for any number.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Spec:
     batch: Mapping[str, Any] = field(default_factory=dict)
     fetch: Mapping[str, Any] = field(default_factory=dict)
     sinks: tuple[Mapping[str, Any], ...] = ()
+    most: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Write it down."""

@@ -143,7 +143,10 @@ def _groups(
         return
     for page in listed.pages(SHEET):
         bucket, wanted = page[0][0], [(key, version) for _, key, version in page]
-        yield bucket, [(*wanted[at], found) for at, found in looker.look(bucket, wanted)]
+        rows = [(*wanted[at], found) for at, found in looker.look(bucket, wanted)]
+        if all(found is None for _, _, found in rows):
+            looker.prove(bucket)
+        yield bucket, rows
 
 
 def _by(size: int, objects: Iterable[Found]) -> Iterator[list[Found]]:

@@ -60,6 +60,11 @@ def bar(said: Mapping[str, Any], width: int) -> str:
     return _CLEAR + printable("  ".join(words))[: max(20, width - 1)]
 
 
+def above(text: str) -> str:
+    """Write a line in whole over the one that is drawn over itself, which is drawn again below."""
+    return _CLEAR + printable(text)
+
+
 def table(jobs: Sequence[Mapping[str, Any]]) -> str:
     """Draw one line for each job."""
     rows = [("JOB", "STATUS", "%", "OBJECTS", "FAILED", "TIER", "WHAT")]

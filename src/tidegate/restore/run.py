@@ -46,6 +46,9 @@ SLICE_SECONDS = 5.0
 CAPACITY_SECONDS = 10 * MINUTE
 """How long Expedited is asked for while there is no capacity, before the job goes on with its fallback."""
 
+TOO_MANY = "MoreThanAllowed"
+"""The code of a job that has ended because there was more to be asked for than it may."""
+
 AWAY_SECONDS = 10.0
 _WORTH_FETCHING = 0.05
 _LISTING_PRICE = 12.5  # in questions for one object
@@ -53,6 +56,11 @@ _ROUNDS = 3
 _LOST = ("NotRestored", "S3 took the request several times, and then nothing was under way")
 
 log = logging.getLogger(__name__)
+
+
+def too_many(requests: int, most: int) -> str:
+    """Say why nothing is asked for."""
+    return f"{requests} objects would have to be asked for, and --most allows {most}; nothing was asked for"
 
 
 class _Over(Exception):  # noqa: N818 - it is no mishap
@@ -152,6 +160,9 @@ class Run:
         counts = self._journal.counts()
         if not counts.total:
             self._end(Status.FAILED, "nothing is there that was selected", code="NothingSelected")
+            return 0.0
+        if self._spec.most is not None and counts.wanted > self._spec.most:
+            self._end(Status.FAILED, too_many(counts.wanted, self._spec.most), code=TOO_MANY)
             return 0.0
         self._journal.note({}, phase=Phase.REQUESTING)
         self._tell(Status.RESTORING)

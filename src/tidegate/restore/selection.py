@@ -37,20 +37,24 @@ def manifest(
     """
     wrong: list[str] = []
     csv.field_size_limit(_FIELD_BYTES)
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    rows = csv.reader(text, strict=True)
+    # What is no text is let through, and found in its row: the decoder does not know the line.
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    rows, is_first = csv.reader(text, strict=True), True
     try:
         for row in rows:
             if not row or row == [""]:
                 continue
             try:
+                if is_first:
+                    _refuse_header(row)
+                is_first = False
                 yield _row(row, fields, plain=plain)
             except ValueError as error:
                 wrong.append(f"the manifest, line {rows.line_num}: {error}")
                 if len(wrong) == _SHOWN:
                     break
-    except (csv.Error, UnicodeDecodeError) as error:
-        wrong.append(f"the manifest, line {rows.line_num}: {error}")
+    except csv.Error as error:
+        wrong.append(f"the manifest, line {max(1, rows.line_num)}: {error}")
     finally:
         text.detach()  # the stream is the caller's to close
     if wrong:
@@ -71,7 +75,17 @@ def keys(stream: IO[bytes], bucket: str, *, zero: bool = False) -> Iterator[tupl
                 raise ConfigFaults([f"key number {number}: {error}"]) from error
 
 
+def _refuse_header(row: list[str]) -> None:
+    """Raise ValueError for the names of columns."""
+    if {"bucket", "key"} <= {cell.strip().lower() for cell in row}:
+        raise ValueError(f"{','.join(row)[:80]} is a header; take this line away")
+
+
 def _row(row: list[str], fields: Sequence[str], *, plain: bool) -> tuple[str, str, str]:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not text in UTF-8") from None
     if len(row) < 2 or len(row) > len(fields):
         raise ValueError(f"there are {len(row)} fields instead of {','.join(fields)}")
     said = dict(zip(fields, row, strict=False))
@@ -79,7 +93,9 @@ def _row(row: list[str], fields: Sequence[str], *, plain: bool) -> tuple[str, st
         raise ValueError("it names no bucket, or no key")
     bucket = said["bucket"].strip()
     if not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{bucket[:80]!r} is not the name of a bucket")
+        is_turned = tuple(fields[:2]) == ("bucket", "key") and _BUCKET.fullmatch(said["key"].strip())
+        hint = "; is it --fields key,bucket?" if is_turned else ""
+        raise ValueError(f"{bucket[:80]!r} is not the name of a bucket{hint}")
     key = said["key"] if plain else _key(unquote_to_bytes(said["key"].replace("+", " ")))
     if plain:
         _key(key.encode("utf-8", "surrogatepass"))

@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from tidegate.errors import ConfigFaults, TidegateError, Unavailable
+from tidegate.errors import ConfigFaults, Unavailable
 from tidegate.store.http import Request
 from tidegate.store.pool import Pool
 from tidegate.store.wire import Address
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 SIGNATURE = "x-tidegate-signature"
 TIMESTAMP = "x-tidegate-timestamp"
+
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
+_QUEUE = re.compile(r"https?://[^/?#\s]+/([^?#\s]+/)?[A-Za-z0-9_-]{1,80}(\.fifo)?")
+_FORMS = {
+    "sns": (_TOPIC, "ARN of a topic", "arn:aws:sns:REGION:ACCOUNT:NAME"),
+    "sqs": (_QUEUE, "URL of a queue", "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -119,18 +127,26 @@ def make(
         if kind == "file":
             made.append(JsonLines(Path(target)))
         elif kind in ("sns", "sqs"):
-            made.append(Topic(messages, target))
+            made.append(Topic(messages, _checked(kind, target)))
         elif kind == "webhook":
             try:
                 secret = Path(spec["secret"]).read_bytes().strip()
                 made.append(Webhook(target, secret, manner=manner, wall=wall))
             except (OSError, ValueError) as error:
-                raise ConfigFaults([f"the webhook {target}: {error}"]) from error
+                raise ConfigFaults([f"--webhook {target} cannot be used: {error}"]) from error
         elif kind in others:
             made.append(others[kind])
         else:
             raise ConfigFaults([f"there is no way here to send events by {kind!r}"])
     return made
+
+
+def _checked(kind: str, target: str) -> str:
+    """Return the target if it can be one of this kind. Raises `ConfigFaults`."""
+    form, what, example = _FORMS[kind]
+    if not form.fullmatch(target):
+        raise ConfigFaults([f'--{kind} "{target}" is not the {what}; write {example}'])
+    return target
 
 
 def deliver(journal: Journal, sinks: Sequence[Sink]) -> bool:
@@ -153,8 +169,8 @@ def _sent(sinks: Sequence[Sink], index: int, event: Mapping[str, Any], stuck: se
         return False
     try:
         sinks[index].send(event)
-    except (TidegateError, OSError) as error:
-        log.warning("an event could not be sent, and is kept: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one sink, the others get the event
+        log.warning("an event could not be sent, and is kept: %s", str(error) or repr(error))
         stuck.add(index)
         return False
     return True

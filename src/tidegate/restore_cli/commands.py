@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
 import signal
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tidegate import app
 from tidegate.clock import Clock
-from tidegate.errors import TidegateError
+from tidegate.errors import ConfigFaults, TidegateError
 from tidegate.restore import render
 from tidegate.restore.connect import connect
 from tidegate.restore.jobs import Jobs, NoSuchJob, check
@@ -23,9 +22,12 @@ from tidegate.restore.journal import Journal, Listed
 from tidegate.restore.look import Looker
 from tidegate.restore.nouns import Phase, Spec
 from tidegate.restore.plan import plan
+from tidegate.restore.run import TOO_MANY, too_many
 from tidegate.restore.selection import chunks
 from tidegate.restore.sinks import make
+from tidegate.restore_cli.checks import unusable
 from tidegate.restore_cli.order import named, order
+from tidegate.restore_cli.tell import Teller
 from tidegate.store.errors import S3Error
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ def run(name: str, options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _COMMANDS[name](options)
+    except ConfigFaults as error:
+        print(error, file=sys.stderr)
+        return 2
     except NoSuchJob as error:
         print(error, file=sys.stderr)
         return 3
@@ -48,8 +53,17 @@ def run(name: str, options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 3 if error.status == 404 else 7 if error.status in (401, 403) else 5
     except KeyboardInterrupt:
-        print("interrupted; `tidegate restore resume` goes on with it", file=sys.stderr)
+        print(_interrupted(name, options), file=sys.stderr)
         return 130
+
+
+def _interrupted(name: str, options: argparse.Namespace) -> str:
+    if name not in ("create", "resume"):
+        return "interrupted"
+    which = "--all" if getattr(options, "all", False) else getattr(options, "job", None)
+    if which is None:
+        return "interrupted; no job was written down"
+    return f"interrupted; `tidegate restore resume {which}` goes on with it"
 
 
 def _jobs(options: argparse.Namespace) -> Jobs:
@@ -60,18 +74,22 @@ def _create(options: argparse.Namespace) -> int:
     clock = Clock()
     spec = order(options, clock.wall())
     check(spec)
-    with named(options, spec, clock) as rows:
-        if options.dry_run:
+    _check_sinks(spec, clock)
+    if options.dry_run:
+        with named(options, spec, clock) as rows:
             return _dry_run(options, spec, rows, clock)
-        _check_sinks(spec, clock)
-        jobs = _jobs(options)
+    if faults := unusable(options):
+        raise ConfigFaults(faults)
+    jobs = _jobs(options)
+    with named(options, spec, clock) as rows:
         twice = jobs.create(spec, rows)
+    options.job = spec.id
     if twice:
         print(f"{twice} object(s) were named twice, and count once", file=sys.stderr)
     if options.detach:
         print(spec.id)
         return 0
-    return _follow(options, jobs, spec.id, most=options.most, error_if_none=options.error_if_none)
+    return _follow(options, jobs, spec.id, error_if_none=options.error_if_none)
 
 
 def _check_sinks(spec: Spec, clock: Clock) -> None:
@@ -98,8 +116,11 @@ def _dry_run(
         made = plan(spec, Journal(None), looker, listed, now=clock.wall())
     said = made.as_json(spec.rate)
     print(json.dumps(said, indent=2) if options.json else render.planned(said))
-    if not said["objects"]:
+    if said["objects"] == said["byState"].get("failed", {"objects": 0})["objects"]:
         return 3
+    if spec.most is not None and said["requests"] > spec.most:
+        print(too_many(said["requests"], spec.most), file=sys.stderr)
+        return 8
     return 9 if options.error_if_none and not said["requests"] else 0
 
 
@@ -141,10 +162,11 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    jobs, seen, halt = _jobs(options), 0, threading.Event()
-    with jobs.journal(options.job) as journal:
+    halt = threading.Event()
+    with _jobs(options).journal(options.job) as journal:
+        teller = Teller(journal, as_json=_wants_json(options))
         while True:
-            seen = _report(options, journal, seen)
+            teller.tell()
             if journal.phase() is Phase.ENDED:
                 return _code(journal)
             halt.wait(_GLANCE_SECONDS)
@@ -172,8 +194,12 @@ def _alone(options: argparse.Namespace, jobs: Jobs, name: str, codes: dict[str, 
     options = argparse.Namespace(**{**vars(options), "json": True})
     try:
         codes[name] = _follow(options, jobs, name)
-    except (TidegateError, OSError) as error:
+    except ConfigFaults as error:
         print(f"the job {name}: {error}", file=sys.stderr)
+        codes[name] = 2
+    except Exception as error:  # noqa: BLE001 - the others go on whatever it is
+        is_ours = isinstance(error, (TidegateError, OSError))
+        print(f"the job {name}: {error if is_ours else repr(error)}", file=sys.stderr)
         codes[name] = 5
 
 
@@ -182,25 +208,18 @@ def _follow(
     jobs: Jobs,
     name: str,
     *,
-    most: int | None = None,
     error_if_none: bool = False,
 ) -> int:
     """Run a job to its end, and tell how far it is."""
     with jobs.journal(name) as journal, jobs.running(name) as run:
-        seen = 0
+        teller = Teller(journal, as_json=_wants_json(options))
         while (wait := run.step()) is not None:
-            seen = _report(options, journal, seen)
-            asked = (journal.notes().get("plan") or {}).get("requests", 0)
-            if most is not None and asked > most:
-                print(f"{asked} objects would have to be asked for, and {most} may be", file=sys.stderr)
-                jobs.cancel(name)
-                run.step()
-                return 8
+            teller.tell()
             _wait(journal, wait)
-        _report(options, journal, seen)
-        if error_if_none and not (journal.notes().get("plan") or {}).get("requests", 0):
-            return 9
-        return _code(journal)
+        teller.tell()
+        notes = journal.notes()
+        is_none = notes.get("status") == "Complete" and not notes["plan"]["requests"]
+        return 9 if error_if_none and is_none else _code(journal)
 
 
 def _wait(journal: Journal, seconds: float) -> None:
@@ -211,22 +230,6 @@ def _wait(journal: Journal, seconds: float) -> None:
         halt.wait(min(_GLANCE_SECONDS, left))
 
 
-def _report(options: argparse.Namespace, journal: Journal, seen: int) -> int:
-    """Print new events, or draw a line; return the number of the last event."""
-    if _wants_json(options):
-        for number, event in journal.events(seen):
-            sys.stdout.write(f"{json.dumps(event)}\n")  # in one piece: other jobs write, too
-            sys.stdout.flush()
-            seen = number
-        return seen
-    said = render.state(journal)
-    columns = shutil.get_terminal_size().columns or 80  # some terminals do not know
-    print(render.bar(said, columns), end="", flush=True)
-    if journal.phase() is Phase.ENDED:
-        print(f"\n{render.details(said)}")
-    return seen
-
-
 def _code(journal: Journal) -> int:
     """The exit code of a job that has ended."""
     notes, counts = journal.notes(), journal.counts()
@@ -234,7 +237,7 @@ def _code(journal: Journal) -> int:
     if status == "Complete":
         return 1 if counts.failed else 0
     if status == "Failed":
-        return 3 if code in _GONE else 7 if code in _REFUSED else 1
+        return 8 if code == TOO_MANY else 3 if code in _GONE else 7 if code in _REFUSED else 1
     return {"Cancelled": 4, "Timeout": 5}.get(str(status), 1)
 
 

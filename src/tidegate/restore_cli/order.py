@@ -17,6 +17,8 @@ from tidegate.restore import selection
 from tidegate.restore.connect import SETTINGS, connect
 from tidegate.restore.nouns import Filter, Spec
 from tidegate.restore.selection import ObjectStream
+from tidegate.restore_cli import checks
+from tidegate.store.errors import S3Error
 
 if TYPE_CHECKING:
     import argparse
@@ -25,20 +27,17 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
 
 
+_FETCH = ("bandwidth", "reserve", "room")
+
+
 def order(options: argparse.Namespace, now: float) -> Spec:
-    """Read an order. Raises `ConfigFaults` unless it names objects in exactly one way."""
-    if sum(map(bool, (options.target, options.manifest, options.keys))) != 1:
-        raise ConfigFaults(["name the objects in one way: s3://BUCKET/PREFIX, --manifest or --keys"])
-    if options.target and not options.target.startswith("s3://"):
-        raise ConfigFaults([f"{options.target} is not s3://BUCKET/PREFIX"])
-    if options.webhook and not options.webhook_secret:
-        raise ConfigFaults(["--webhook needs a --webhook-secret, or nobody can tell that events are ours"])
+    """Read an order. Raises `ConfigFaults` with what cannot be meant."""
+    if found := checks.faults(options):
+        raise ConfigFaults(found)
     bucket, _, prefix = (options.target or "").removeprefix("s3://").partition("/")
     fetch = {
         "folder": os.path.abspath(options.fetch or ""),  # noqa: PTH100 - without following links
-        "bandwidth": options.bandwidth,
-        "reserve": options.reserve,
-        "room": options.room,
+        **{name: value for name in _FETCH if (value := getattr(options, name)) is not None},
     }
     secret = os.path.abspath(options.webhook_secret or "")  # noqa: PTH100
     events = os.path.abspath(options.events or "")  # noqa: PTH100
@@ -76,6 +75,7 @@ def order(options: argparse.Namespace, now: float) -> Spec:
         batch={"role": options.role, "report": options.report, "generator": options.generator},
         fetch=fetch if options.fetch else {},
         sinks=tuple(sinks),
+        most=options.most,
     )
 
 
@@ -83,22 +83,30 @@ def order(options: argparse.Namespace, now: float) -> Spec:
 def named(
     options: argparse.Namespace, spec: Spec, clock: Clock
 ) -> Iterator[Iterator[tuple[str, str, str]] | None]:
-    """Open what names the objects, if it is a list of them."""
-    fields = tuple(options.fields.split(","))
-    if not set(fields) <= set(selection.FIELDS) or not {"bucket", "key"} <= set(fields):
-        raise ConfigFaults([f"--fields {options.fields}: write some of {','.join(selection.FIELDS)}"])
+    """Open what names the objects, if it is a list of them.
+
+    Raises `ConfigFaults` for a file that cannot be read, and `S3Error` that names the option.
+    """
+    fields = checks.columns(options)
     if options.keys:
         yield selection.keys(sys.stdin.buffer, options.keys, zero=options.null)
     elif options.manifest and options.manifest.startswith("s3://"):
         ways = connect(spec.settings, app.environment(), wall=clock.wall)
         try:
             bucket, _, key = options.manifest.removeprefix("s3://").partition("/")
-            raw = ObjectStream(ways.archive, bucket, key)
+            try:
+                raw = ObjectStream(ways.archive, bucket, key)
+            except S3Error as error:
+                raise error.about(f"--manifest {options.manifest}") from error
             yield selection.manifest(io.BufferedReader(raw, 2**20), fields=fields, plain=options.plain)
         finally:
             ways.close()
     elif options.manifest:
-        with Path(options.manifest).open("rb") as file:
+        try:
+            file = Path(options.manifest).open("rb")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise ConfigFaults([f"--manifest {options.manifest} cannot be read: {error.strerror}"]) from error
+        with file:
             yield selection.manifest(file, fields=fields, plain=options.plain)
     else:
         yield None

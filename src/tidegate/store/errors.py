@@ -85,6 +85,8 @@ _KIND_OF_STATUS = {
     **dict.fromkeys((408, 425, 429), Kind.AGAIN),
     **dict.fromkeys((409, 412), Kind.CONFLICT),
 }
+# What an answer without a body may mean: those to HEAD have none.
+_MUTE = {403: "a right is missing", 404: "there is no such object, or no such bucket"}
 # With these, what we signed with should not be used any more.
 STALE_CREDENTIALS = frozenset(
     ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId")
@@ -104,6 +106,10 @@ class S3Error(TidegateError):
         self.message = message
         self.request_id = request_id
 
+    def about(self, what: str) -> S3Error:
+        """The same, and its message begins with what was asked for."""
+        return S3Error(self.kind, self.status, self.code, f"{what}: {self.message}", self.request_id)
+
 
 def kind_of(status: int, code: str) -> Kind:
     """Look the answer up in the table: the code if it is known, else the status."""
@@ -121,10 +127,11 @@ def error_of(answer: Answer) -> S3Error:
     region = details.get("Region") or answer.headers.get("x-amz-bucket-region", "")
     if region and (answer.status in (301, 307) or code == "AuthorizationHeaderMalformed"):
         message = f"the bucket is in the region {region}" + (f" ({message})" if message else "")
+    if code == "NoSuchBucket" and (bucket := details.get("BucketName")):
+        message = f"{message}: {bucket}"
     request_id = details.get("RequestId") or answer.headers.get("x-amz-request-id", "")
-    return S3Error(
-        kind_of(answer.status, code), answer.status, code, message or "no reason was given", request_id
-    )
+    message = message or _MUTE.get(answer.status, "no reason was given")
+    return S3Error(kind_of(answer.status, code), answer.status, code, message, request_id)
 
 
 def _details(body: bytes) -> dict[str, str]:

@@ -75,6 +75,6 @@ class Messages:
 
 
 def _region_of(url: str, otherwise: str) -> str:
-    """The region of a queue, which its URL names."""
-    names = url.split("/")[2].split(".")
+    """The region of a queue, which its URL names; the other one for any other text."""
+    names = url.partition("//")[2].partition("/")[0].split(".")
     return names[1] if len(names) > 2 and names[0] == "sqs" else otherwise
