@@ -100,16 +100,6 @@ def nucleus_access() -> tuple[str, str] | None:
     return (path, token) if path and token else None
 
 
-def end_as_told() -> None:
-    """End the process by the signal that asked for it. The ledger must be closed.
-
-    The classic nucleus takes code 0 as the end of our work and never starts us again; systemd, under
-    nucleus lite, takes any other code as a failure. Who ends by SIGTERM is understood by both.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def default_work_dir() -> Path:
     """Return $TIDEGATE_WORK_DIR, in Greengrass the component's own folder, else one in the user's home."""
     if folder := os.environ.get("TIDEGATE_WORK_DIR"):
@@ -166,6 +156,7 @@ class App:
         self._mended = False
         self._ground: Ground | None = None
         self._goes_on = False
+        self._is_changed = False
         self._stopping = threading.Event()
         self._agent: Agent | None = None
         self._doors: House | None = None
@@ -252,6 +243,7 @@ class App:
                 self._ground = None
 
     def _run_on(self, ground: Ground) -> int | None:
+        self._tell_of_change()  # now that the agent of the one before has ended
         ledger = ground.ledger
         chooser = choice(self._config, self._clock)
         kept = ground.direct
@@ -409,7 +401,7 @@ class App:
         set_up(config.log_level, config.log_format)
         if self._doors:
             self._doors.open(config, thing_name(config))
-        log.warning("the configuration has changed, and is used from now on")
+        self._is_changed = True
         if not outfit.is_followed(before, config):
             self._goes_on = outfit.goes_on(before, config)
             return True
@@ -418,7 +410,13 @@ class App:
             self._routes.renew(self._site_now)
             if self._doors:
                 self._doors.serve(self._site_now)
+        self._tell_of_change()
         return False
+
+    def _tell_of_change(self) -> None:
+        if self._is_changed:
+            log.warning("the configuration has changed, and is used from now on")
+        self._is_changed = False
 
     def _keep_configuration(self) -> None:
         with contextlib.suppress(OSError):  # a full disk must not stop delivery

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate import __version__, agent_cli, app, fleet_cli, restore_cli, workdir
+from tidegate import __version__, agent_cli, app, fleet_cli, interpreter, restore_cli, workdir
 from tidegate.clock import Clock
 from tidegate.config import Config, parse
 from tidegate.config.file import Watched
@@ -240,7 +240,7 @@ def _component(path: str, token: str) -> int:
     agent = app.App(config, folder, raw=raw, watched=configuration, nucleus=nucleus, faults=faults)
     code = agent.run_patiently()
     if code == 0:  # for the classic nucleus it would mean that we are done for good
-        app.end_as_told()
+        interpreter.end_as_told()
     return code
 
 

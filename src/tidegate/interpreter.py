@@ -1,8 +1,10 @@
-"""How Python is set up for an agent: many threads, much that stays, and answers that must be quick."""
+"""How Python is set up for an agent: many threads, much that stays, quick answers; and how it ends."""
 
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sys
 
 TURN_SECONDS = 0.0005
@@ -27,3 +29,13 @@ def spare_the_collector() -> None:
         gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+
+
+def end_as_told() -> None:
+    """End the process by the signal that asked for it. The ledger must be closed.
+
+    The classic nucleus takes code 0 as the end of our work and never starts us again; systemd, under
+    nucleus lite, takes any other code as a failure. Who ends by SIGTERM is understood by both.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
